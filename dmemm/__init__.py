@@ -1,0 +1,1 @@
+"""Offline-RL planning with a diffusion model modulated by the environment."""
