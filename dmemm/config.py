@@ -1,0 +1,177 @@
+"""Parameters: params.yaml checked against its schema, and the part of it that each stage reads."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import jsonschema
+import yaml
+
+from dmemm.errors import UserError
+from dmemm.tasks import Task
+from dmemm.variants import Variant
+
+Params = Mapping[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-4 and 3e-05 as numbers, as YAML 1.2 and DVC do."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+0123456789."),
+)
+
+
+@cache
+def _validator() -> jsonschema.Validator:
+    schema = yaml.safe_load(files("dmemm").joinpath("params.schema.yaml").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def check_params(params: Any, source: str) -> Params:
+    """Return `params` if they fit the schema.
+
+    Raises:
+        UserError: naming the first key at fault, with `source`.
+    """
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(params))
+    if error is None:
+        return dict(params)
+    key = ".".join(str(part) for part in error.absolute_path)
+    raise UserError(f"{source}: {key + ': ' if key else ''}{error.message}")
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or breaks the schema.
+    """
+    try:
+        params = yaml.load(path.read_text(), _Loader)  # noqa: S506  (_Loader is a SafeLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}; run in the project's folder") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    return check_params(params, str(path))
+
+
+def override(params: Params, assignments: Sequence[str]) -> Params:
+    """Apply `key=value` assignments (values in YAML) and check the result.
+
+    Raises:
+        UserError: no `=`, an unknown key, or a value that the schema refuses.
+    """
+    changed = dict(params)
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise UserError(f"{assignment}: expected key=value")
+        try:
+            changed[key] = yaml.load(value, _Loader)  # noqa: S506
+        except yaml.YAMLError as error:
+            raise UserError(f"{assignment}: the value is not valid YAML") from error
+    return check_params(changed, "command line")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Base of the stages' parameters. The fields are keys of params.yaml, resolved for one task and variant."""
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The keys of params.yaml that the stage reads."""
+        return tuple(field.name for field in fields(cls) if field.name != "weighting")
+
+    @classmethod
+    def resolve(cls, params: Params, task: Task, variant: Variant | None = None) -> Self:
+        """Take the stage's keys, choose per body or suite, and apply what the variant fixes."""
+        values = {key: _choose(params[key], key, task) for key in cls.keys()}
+        names = {field.name for field in fields(cls)}
+        if variant is not None:
+            values |= {key: value for key, value in variant.fixed.items() if key in names}
+        return cls(**values)
+
+
+def _choose(value: Any, key: str, task: Task) -> Any:
+    if isinstance(value, Mapping):
+        for name in (task.body, task.suite):
+            if name in value:
+                return _choose(value[name], key, task)
+        raise UserError(f"params.yaml: {key}: no value for {task.body} or {task.suite}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class DownloadConfig(StageConfig):
+    """Stage 1: where the data come from, and how local data are made."""
+
+    data_source: Literal["local", "d4rl", "minari"]
+    local_steps: int
+    data_seed: int
+
+
+@dataclass(frozen=True)
+class SegmentConfig(StageConfig):
+    """Stage 2: windows and their weights."""
+
+    horizon: int
+    weight_floor: float
+
+
+@dataclass(frozen=True)
+class DynamicsConfig(StageConfig):
+    """Stage 3: the transition ensemble."""
+
+    ensemble_members: int
+    mechanism_width: int
+    mechanism_epochs: int
+    mechanism_patience: int
+
+
+@dataclass(frozen=True)
+class RewardConfig(StageConfig):
+    """Stage 4: the reward model."""
+
+    mechanism_width: int
+    mechanism_epochs: int
+    mechanism_patience: int
+
+
+@dataclass(frozen=True)
+class TrainConfig(StageConfig):
+    """Stage 5: the modulated diffusion model."""
+
+    lambda_tr: float
+    lambda_rd: float
+    diffusion_steps: int
+    unet_width: int
+    unet_mults: tuple[int, ...]
+    train_steps: int
+    batch_size: int
+    learning_rate: float
+    ema_decay: float
+    predict: Literal["sample", "epsilon"]
+    denoise: Literal["paper", "ddim", "tweedie"]
+    modulation_weight: Literal["uniform", "snr"]
+    weighting: bool = True
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(StageConfig):
+    """Stage 6: planning under dual guidance."""
+
+    alpha: float
+    lambda_guide: float
+    episodes: int
+    candidates: int
+    replan_every: int
+    t_stopgrad: int
+    execute: Literal["actions", "waypoints"]

@@ -1,0 +1,74 @@
+"""The variants of the method: each is DMEMM with some parameters fixed (Tables 1 to 3, Figure 1)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dmemm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Variant:
+    """DMEMM with the parameters in `fixed` overruled.
+
+    A stage of the variant does not depend on the fixed keys, so changing them in params.yaml does not rerun it.
+
+    Attributes:
+        name: in paths and tables.
+        network: the variant whose trained network it plans with.
+        fixed: parameter → value. `weighting` is no key of params.yaml: only variants switch eq. 11's weights off.
+    """
+
+    name: str
+    network: str
+    fixed: Mapping[str, float | str | bool]
+
+    @property
+    def modulated(self) -> bool:
+        """Whether training needs the transition ensemble and the reward model."""
+        return not (self.fixed.get("lambda_tr") == 0 and self.fixed.get("lambda_rd") == 0)
+
+    @property
+    def transition_guided(self) -> bool:
+        """Whether planning needs the transition ensemble."""
+        return self.fixed.get("lambda_guide") != 0
+
+
+_UNMODULATED = {
+    "lambda_tr": 0.0,
+    "lambda_rd": 0.0,
+    "weighting": False,
+    "denoise": "tweedie",
+    "modulation_weight": "uniform",
+}
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant("dmemm", "dmemm", {}),
+        Variant("diffuser", "diffuser", {**_UNMODULATED, "lambda_guide": 0.0}),
+        Variant("wo_weighting", "wo_weighting", {"weighting": False}),
+        Variant("wo_lambda_tr", "wo_lambda_tr", {"lambda_tr": 0.0}),
+        Variant("wo_lambda_rd", "wo_lambda_rd", {"lambda_rd": 0.0}),
+        Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0}),
+    )
+}
+
+_SENSITIVITY = re.compile(r"(lambda_tr|lambda_rd)=([0-9.eE+-]+)")
+
+
+def get_variant(name: str) -> Variant:
+    """Look a variant up by name; `lambda_tr=VALUE` and `lambda_rd=VALUE` are the points of Figure 1.
+
+    Raises:
+        UserError: no such variant.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    point = _SENSITIVITY.fullmatch(name)
+    try:
+        if point and float(point[2]) >= 0:
+            return Variant(name, name, {point[1]: float(point[2])})
+    except ValueError:
+        pass
+    raise UserError(f"{name}: unknown variant; choose one of {', '.join(VARIANTS)} or lambda_tr=VALUE, lambda_rd=VALUE")
