@@ -26,9 +26,9 @@ from dmemm.variants import get_variant
 
 def _params(arguments: argparse.Namespace, config: type[StageConfig]) -> Params:
     """The stage's parameters: those given on the command line, the others from params.yaml."""
-    unknown = [a for a in arguments.assignments if a.partition("=")[0] not in config.keys()]
+    unknown = [a for a in arguments.assignments if a.partition("=")[0] not in config.parameters()]
     if unknown:
-        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(config.keys())}")
+        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(config.parameters())}")
     return override(load_params(Path("params.yaml")), arguments.assignments)
 
 
@@ -135,7 +135,7 @@ def _stage(
     if config is not None:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
         parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
-                            help=f"instead of params.yaml's value; keys: {', '.join(config.keys())}")  # fmt: skip
+                            help=f"instead of params.yaml's value; keys: {', '.join(config.parameters())}")  # fmt: skip
     return parser
 
 

@@ -86,14 +86,14 @@ class StageConfig:
     """Base of the stages' parameters. The fields are keys of params.yaml, resolved for one task and variant."""
 
     @classmethod
-    def keys(cls) -> tuple[str, ...]:
+    def parameters(cls) -> tuple[str, ...]:
         """The keys of params.yaml that the stage reads."""
         return tuple(field.name for field in fields(cls) if field.name != "weighting")
 
     @classmethod
     def resolve(cls, params: Params, task: Task, variant: Variant | None = None) -> Self:
         """Take the stage's keys, choose per body or suite, and apply what the variant fixes."""
-        values = {key: _choose(params[key], key, task) for key in cls.keys()}
+        values = {key: _choose(params[key], key, task) for key in cls.parameters()}
         names = {field.name for field in fields(cls)}
         if variant is not None:
             values |= {key: value for key, value in variant.fixed.items() if key in names}

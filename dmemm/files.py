@@ -23,7 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write: {error.strerror or error}; free space or choose another folder") from error
+        raise UserError(
+            f"{path}: cannot write: {error.strerror or error}; free space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
