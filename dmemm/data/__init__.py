@@ -1,0 +1,1 @@
+"""Data sets: raw files, where they come from, and the segments trained on."""

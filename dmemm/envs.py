@@ -1,0 +1,157 @@
+"""Gymnasium environments of the tasks, all with float32 observations and actions.
+
+Mazes are gymnasium-robotics' point mazes seen in D4RL's frame: the observation is (row, col, row velocity,
+col velocity) in cells and cells per second, and the action the force along (row, col). Integer positions are what
+D4RL calls the middle of a cell; walls are not quite symmetric around them (cell `i` spans `i - 0.7` to `i + 0.3`).
+"""
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
+from gymnasium.wrappers import DtypeObservation, TimeLimit
+from gymnasium_robotics.envs.maze import maps
+from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
+from numpy.typing import NDArray
+
+from dmemm.tasks import Task
+
+Env = gym.Env[NDArray[np.float32], NDArray[np.float32]]
+Floats = NDArray[np.float32]
+
+MAZES = {"umaze": maps.U_MAZE, "medium": maps.MEDIUM_MAZE, "large": maps.LARGE_MAZE}
+# D4RL's fixed goals, (row, col).
+GOALS = {"umaze": (1.0, 1.0), "medium": (6.0, 6.0), "large": (7.0, 9.0)}
+GOAL_RADIUS = 0.5
+# D4RL's simulation starts the ball 0.2 off the middle of the cell that its position names.
+_OFFSET = 0.2
+_log = logging.getLogger(__name__)
+
+
+def is_free(maze_map: NDArray[np.int64], positions: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether positions (n, 2), as (row, col), lie in free cells of `maze_map` (1 = wall); outside is not free."""
+    cells = np.floor(np.asarray(positions, np.float64) + 0.5 + _OFFSET).astype(np.int64)
+    inside = ((cells >= 0) & (cells < maze_map.shape)).all(1)
+    cells = np.clip(cells, 0, np.array(maze_map.shape) - 1)
+    return np.asarray(inside & (maze_map[cells[:, 0], cells[:, 1]] == 0))
+
+
+class MazeEnv(Env):
+    """D4RL's maze2d: reward 1 at every step within 0.5 of the goal, else 0; it never terminates.
+
+    `info["goal"]` is (row, col) float32 and `info["success"]` whether the agent is within 0.5 of it, at
+    resets and at steps.
+    """
+
+    metadata = PointMazeEnv.metadata
+
+    def __init__(self, maze: str, random_goal: bool, render_mode: str | None = None) -> None:
+        """Build the maze `umaze`, `medium` or `large`, with its fixed goal or a new one at every reset."""
+        point_maze = PointMazeEnv(maze_map=MAZES[maze], render_mode=render_mode)
+        # It leaves its model in the temporary folder for good; the simulator has read it by now.
+        os.remove(point_maze.tmp_xml_file_path)
+        self._point = point_maze.point_env
+        self._target_site = point_maze.target_site_id
+        self.render_mode = render_mode
+        self.maze_map = np.array(MAZES[maze], np.int64)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self._free_cells = np.argwhere(self.maze_map == 0)
+        self._random_goal = random_goal
+        self._goal = np.array(GOALS[maze], np.float32)
+        height, width = self.maze_map.shape
+        # x = col + _shift[0] and y = _shift[1] - row
+        self._shift = np.array([0.5 + _OFFSET - width / 2, height / 2 - 0.5 - _OFFSET])
+
+    def is_free(self, positions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether positions (n, 2), as (row, col), lie in free cells."""
+        return is_free(self.maze_map, positions)
+
+    def random_position(self, rng: np.random.Generator) -> Floats:
+        """Draw a free cell, ±0.1: (row, col)."""
+        cell = self._free_cells[rng.integers(len(self._free_cells))]
+        return (cell + rng.uniform(-0.1, 0.1, 2)).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Start at a random free cell ±0.1 with velocity 0.1·N(0, 1)."""
+        super().reset(seed=seed)
+        position = self.random_position(self.np_random)
+        velocity = 0.1 * self.np_random.standard_normal(2)
+        if self._random_goal:
+            self._goal = self.random_position(self.np_random)
+        self.set_observation(np.concatenate([position, velocity]))
+        x, y = self._shift + [self._goal[1], -self._goal[0]]
+        self._point.model.site_pos[self._target_site, :2] = x, y  # only seen when rendering
+        observation = self._observation()
+        return observation, self._info(observation)
+
+    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        """Push with `action` (2,), clipped to [-1, 1], for 0.01 s."""
+        self._point.step(np.array([action[1], -action[0]], np.float64))
+        observation = self._observation()
+        info = self._info(observation)
+        return observation, float(info["success"]), False, False, info
+
+    def render(self) -> Any:
+        """Draw the maze, the ball and the goal."""
+        return self._point.render()
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._point.close()
+
+    def set_observation(self, observation: NDArray[Any]) -> None:
+        """Put the ball at `observation` (4,)."""
+        row, col, row_velocity, col_velocity = observation
+        mujoco.mj_resetData(self._point.model, self._point.data)  # the solver's warm start would carry over
+        self._point.set_state(self._shift + [col, -row], np.array([col_velocity, -row_velocity]))
+
+    def _observation(self) -> Floats:
+        (x, y), (x_velocity, y_velocity) = self._point.data.qpos - self._shift, self._point.data.qvel
+        return np.array([-y, x, -y_velocity, x_velocity], np.float32)
+
+    def _info(self, observation: Floats) -> dict[str, Any]:
+        success = bool(np.linalg.norm(observation[:2] - self._goal) <= GOAL_RADIUS)
+        return {"goal": self._goal.copy(), "success": success}
+
+
+def make_env(task: Task, render_mode: str | None = None) -> Env:
+    """Build the environment of `task`, cut off after `task.episode_steps` steps.
+
+    Returns:
+        An environment with float32 Box spaces. Mazes also have `maze_map` (rows, cols; 1 = wall) and `is_free` as
+        wrapper attributes (`env.get_wrapper_attr`), and a goal in their infos (see `MazeEnv`).
+    """
+    # By default MuJoCo appends its warnings to MUJOCO_LOG.TXT in the working folder.
+    mujoco.set_mju_user_warning(lambda message: _log.debug("MuJoCo: %s", message))
+    if task.is_maze:
+        maze = MazeEnv(task.body, random_goal=task.protocol == "multi2d", render_mode=render_mode)
+        return TimeLimit(maze, task.episode_steps)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*out of date.*")  # v4 is D4RL's
+        warnings.filterwarnings("ignore", message=".*precision lowered.*")  # wanted
+        env = gym.make(
+            task.env_id, max_episode_steps=task.episode_steps, render_mode=render_mode, disable_env_checker=True
+        )
+        return DtypeObservation(env, np.float32)
+
+
+def set_state_from_observation(env: Env, observation: NDArray[Any]) -> None:
+    """Put the simulator in the state that `observation` (Ds,) shows; call it after `reset`.
+
+    What a locomotion observation lacks is the position along the track, set to 0, and velocities beyond its clip
+    at ±10.
+    """
+    base = env.unwrapped
+    if isinstance(base, MazeEnv):
+        base.set_observation(observation)
+        return
+    assert isinstance(base, MujocoEnv)
+    mujoco.mj_resetData(base.model, base.data)
+    state = np.concatenate([[0.0], np.asarray(observation, np.float64)])
+    base.set_state(state[: base.model.nq], state[base.model.nq :])
