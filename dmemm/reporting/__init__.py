@@ -1,0 +1,1 @@
+"""From score files to the paper's tables and figure."""
