@@ -48,7 +48,7 @@ def _segment(arguments: argparse.Namespace) -> None:
 
 
 def _dynamics(arguments: argparse.Namespace) -> None:
-    from dmemm.models.mechanisms import train_dynamics
+    from dmemm.models.regression import train_dynamics
 
     task = get_task(arguments.task)
     config = DynamicsConfig.resolve(_params(arguments, DynamicsConfig), task)
@@ -56,7 +56,7 @@ def _dynamics(arguments: argparse.Namespace) -> None:
 
 
 def _reward(arguments: argparse.Namespace) -> None:
-    from dmemm.models.mechanisms import train_reward
+    from dmemm.models.regression import train_reward
 
     task = get_task(arguments.task)
     config = RewardConfig.resolve(_params(arguments, RewardConfig), task)

@@ -30,7 +30,7 @@ _Loader.add_implicit_resolver(
 
 
 @cache
-def _validator() -> jsonschema.Validator:
+def _validator() -> jsonschema.Draft202012Validator:
     schema = yaml.safe_load(files("dmemm").joinpath("params.schema.yaml").read_text())
     return jsonschema.Draft202012Validator(schema)
 
@@ -158,6 +158,7 @@ class TrainConfig(StageConfig):
     batch_size: int
     learning_rate: float
     ema_decay: float
+    first_action_weight: float
     predict: Literal["sample", "epsilon"]
     denoise: Literal["paper", "ddim", "tweedie"]
     modulation_weight: Literal["uniform", "snr"]

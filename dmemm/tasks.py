@@ -1,7 +1,7 @@
 """The task table: environment, kind of data, reference scores, goal or not."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from dmemm.errors import UserError
 
@@ -69,7 +69,7 @@ TASKS: dict[str, Task] = {
         ),
         *(
             Task(f"{protocol}-{maze}", protocol, maze, "", "", steps, low, high)
-            for protocol in ("maze2d", "multi2d")
+            for protocol in get_args(Protocol)[1:]
             for maze, (steps, low, high) in _MAZES.items()
         ),
     )

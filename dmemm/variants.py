@@ -34,7 +34,7 @@ class Variant:
         return self.fixed.get("lambda_guide") != 0
 
 
-_UNMODULATED = {
+_UNMODULATED: dict[str, float | str | bool] = {
     "lambda_tr": 0.0,
     "lambda_rd": 0.0,
     "weighting": False,

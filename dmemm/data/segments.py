@@ -1,0 +1,107 @@
+"""Stage 2: windows of `horizon` steps as indices into the raw data, with their weights of eq. 11."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dmemm.config import SegmentConfig
+from dmemm.data.normaliser import Normaliser
+from dmemm.data.raw import RawData, episode_slices, read_raw
+from dmemm.errors import UserError
+from dmemm.files import replacing
+from dmemm.tasks import Task
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Windows of a data set: every start within every episode.
+
+    Attributes:
+        horizon: steps of a window.
+        starts: int64, shape (windows,), index of the first transition in the raw data.
+        lengths: int64, shape (windows,), steps before the episode's end, at most `horizon`; the rest is padding.
+        returns: float32, shape (windows,), sum of the rewards of those steps.
+        weights: float32, shape (windows,), in (0, 1], eq. 11.
+        normaliser: of transitions `[action, observation]`.
+    """
+
+    horizon: int
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    returns: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    normaliser: Normaliser
+
+
+def normaliser_kind(task: Task) -> Literal["gaussian", "limits"]:
+    """Diffuser's choice: Gaussian for locomotion, limits for mazes."""
+    return "limits" if task.is_maze else "gaussian"
+
+
+def fit_normalisers(raw: RawData, task: Task) -> tuple[Normaliser, Normaliser]:
+    """The normalisers of actions and of observations; every stage that reads the raw data gets the same."""
+    kind = normaliser_kind(task)
+    return Normaliser.fit(raw.actions, kind), Normaliser.fit(raw.observations, kind)
+
+
+def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float) -> Segments:
+    """Index all windows of `raw`.
+
+    Eq. 11's weight of a window is Σ r / (T_max r_max). Rewards may be negative or zero throughout, so each is first
+    mapped by the data's own range to r' = (r - r_min) / (r_max - r_min); T_max is the horizon, so that
+    weight = max(weight_floor, Σ r' / horizon), which lies in (0, 1].
+    """
+    slices = episode_slices(raw)
+    ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])  # the end of each transition's episode
+    starts = np.arange(len(raw.rewards), dtype=np.int64)
+    lengths = np.minimum(horizon, ends - starts)
+
+    low, high = float(raw.rewards.min()), float(raw.rewards.max())
+    cumulative = np.concatenate([[0.0], np.cumsum(raw.rewards, dtype=np.float64)])
+    returns = cumulative[starts + lengths] - cumulative[starts]
+    share = (returns - low * lengths) / ((high - low) * horizon) if high > low else np.ones(len(starts))
+    return Segments(
+        horizon,
+        starts,
+        lengths,
+        returns.astype(np.float32),
+        np.clip(share, weight_floor, 1).astype(np.float32),
+        Normaliser.join(*fit_normalisers(raw, task)),
+    )
+
+
+def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> None:
+    """Run the stage: read the raw data, write the windows."""
+    segments = make_segments(read_raw(raw_path), task, config.horizon, config.weight_floor)
+    with replacing(output) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["task"], file.attrs["horizon"] = task.name, config.horizon
+        for name in ("starts", "lengths", "returns", "weights"):
+            values = getattr(segments, name)
+            file.create_dataset(name, data=values, chunks=True, compression="lzf", shuffle=True)
+        for name in Normaliser.names():
+            file[f"normaliser/{name}"] = getattr(segments.normaliser, name)
+    print(f"segment {task.name}: {len(segments.starts)} windows of {config.horizon} steps → {output}")
+
+
+def read_segments(path: Path) -> Segments:
+    """Read what `segment` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged or of another layout.
+    """
+    try:
+        with h5py.File(path) as file:
+            return Segments(
+                int(file.attrs["horizon"]),
+                file["starts"][:],
+                file["lengths"][:],
+                file["returns"][:],
+                file["weights"][:],
+                Normaliser(*(file[f"normaliser/{name}"][:] for name in Normaliser.names())),
+            )
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path}: not a segments file ({error}); delete it and run `segment` again") from error

@@ -1,0 +1,70 @@
+"""Batches of windows for training, drawn from data that stay on the device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmemm.data.raw import RawData
+from dmemm.data.segments import Segments
+from dmemm.tasks import Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows as plans.
+
+    Attributes:
+        tau: shape (batch, horizon, action_dim + observation_dim), normalised `[action, observation]`.
+        mask: bool, shape (batch, horizon), the steps that really happened.
+        learned: bool, shape (batch, horizon), the steps of the diffusion loss: `mask`, and in mazes the rest too.
+        weight: shape (batch,), eq. 11.
+    """
+
+    tau: Tensor
+    mask: Tensor
+    learned: Tensor
+    weight: Tensor
+
+
+class Windows:
+    """All windows of a data set; the transitions are held once, windows are gathered from them.
+
+    After an episode's end a maze window rests where the navigation ended (same position, no velocity, no action),
+    so that a plan towards a goal arrives at the data's own pace and stays; locomotion windows repeat the last step.
+    Either way those steps are outside `mask`.
+    """
+
+    def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device) -> None:
+        """Normalise the transitions and put them on `device`."""
+        self.horizon = segments.horizon
+        transitions = segments.normaliser.normalise(np.concatenate([raw.actions, raw.observations], axis=1))
+        self._transitions = torch.as_tensor(transitions, device=device)
+        self._starts = torch.as_tensor(segments.starts, device=device)
+        self._lengths = torch.as_tensor(segments.lengths, device=device)
+        self._weights = torch.as_tensor(segments.weights, device=device)
+        self._offsets = torch.arange(self.horizon, device=device)
+        self._rest: Tensor | None = None
+        if task.is_maze:
+            rest = np.concatenate([np.zeros_like(raw.actions), raw.next_observations], axis=1)
+            rest[:, -2:] = 0  # velocities
+            self._rest = torch.as_tensor(segments.normaliser.normalise(rest), device=device)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._starts)
+
+    def batch(self, index: Tensor) -> Batch:
+        """Gather the windows with the given indices, shape (batch,)."""
+        starts, lengths = self._starts[index, None], self._lengths[index, None]
+        mask = self._offsets < lengths
+        tau = self._transitions[starts + torch.minimum(self._offsets, lengths - 1)]
+        if self._rest is None:
+            return Batch(tau, mask, mask, self._weights[index])
+        tau = torch.where(mask[..., None], tau, self._rest[starts + lengths - 1])
+        return Batch(tau, mask, torch.ones_like(mask), self._weights[index])
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Draw windows uniformly, with replacement."""
+        return self.batch(torch.randint(len(self), (count,), generator=generator, device=self._starts.device))

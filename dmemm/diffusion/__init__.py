@@ -1,0 +1,1 @@
+"""The modulated diffusion model: process, estimators, losses, guidance."""

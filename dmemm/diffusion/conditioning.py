@@ -1,0 +1,30 @@
+"""What a plan must contain: the first observation and, in mazes, the goal as the last one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Known entries of a plan, never noised and written over after every step.
+
+    Attributes:
+        known: bool, shape (horizon, dim).
+    """
+
+    known: Tensor
+
+    @classmethod
+    def of(cls, horizon: int, action_dim: int, dim: int, goal: bool, device: torch.device) -> "Conditioning":
+        """The first step's observation, and the last one's if `goal`."""
+        known = torch.zeros(horizon, dim, dtype=torch.bool, device=device)
+        known[0, action_dim:] = True
+        if goal:
+            known[-1, action_dim:] = True
+        return cls(known)
+
+    def apply(self, tau: Tensor, values: Tensor) -> Tensor:
+        """Write the known entries of `values` over `tau`, both (..., horizon, dim)."""
+        return torch.where(self.known, values, tau)

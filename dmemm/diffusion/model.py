@@ -1,0 +1,65 @@
+"""A trained trajectory diffusion model with all that planning needs: network, process, normaliser, sizes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dmemm.data.normaliser import Normaliser
+from dmemm.diffusion.conditioning import Conditioning
+from dmemm.diffusion.process import Process
+from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.unet import TemporalUnet
+
+
+class DiffusionModel(nn.Module):
+    """Plans of shape (batch, horizon, action_dim + observation_dim) in normalised units.
+
+    Args:
+        header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, unet_width,
+            unet_mults, goal (whether plans end at a given observation), and the task and variant it was trained for.
+    """
+
+    center: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, header: dict[str, Any], device: torch.device) -> None:
+        """Build the network and the process on `device`."""
+        super().__init__()
+        self.header = header
+        self.action_dim = int(header["action_dim"])
+        self.horizon = int(header["horizon"])
+        self.predict = str(header["predict"])
+        dim = self.action_dim + int(header["observation_dim"])
+        self.network: nn.Module = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
+        self.process = Process(header["diffusion_steps"], device)
+        self.conditioning = Conditioning.of(self.horizon, self.action_dim, dim, header["goal"], device)
+        for name in Normaliser.names():
+            self.register_buffer(name, torch.zeros(dim))
+        self.to(device)
+
+    def set_normaliser(self, normaliser: Normaliser) -> None:
+        """Take over the normaliser of `[action, observation]`."""
+        for name in Normaliser.names():
+            getattr(self, name).copy_(torch.as_tensor(getattr(normaliser, name)))
+
+    def estimate(self, tau: Tensor, k: Tensor, values: Tensor) -> Tensor:
+        """τ̂^0 from τ^k, within the data's range, known entries written over; shapes as `tau`, k (batch,)."""
+        output = self.network(tau, k)
+        sample = output if self.predict == "sample" else self.process.sample_from_noise(tau, k, output)
+        return self.conditioning.apply(sample.clamp(self.low, self.high), values)
+
+    def save(self, path: Path) -> None:
+        """Write weights, normaliser and header."""
+        save_weights(path, self.state_dict(), {"kind": "DiffusionModel", **self.header})
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> "DiffusionModel":
+        """Load a trained model, frozen."""
+        tensors, header = load_weights(path, "DiffusionModel")
+        model = cls(header, device)
+        model.load_state_dict(tensors)
+        return model.requires_grad_(False).eval()

@@ -1,0 +1,1 @@
+"""Scores of plans executed in the environment."""

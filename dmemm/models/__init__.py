@@ -1,0 +1,1 @@
+"""Networks: the temporal U-Net and the environment's learned mechanisms."""

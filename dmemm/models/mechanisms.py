@@ -1,0 +1,137 @@
+"""The environment's mechanisms: the transition ensemble T̂(s, a) and the reward model R̂(s, a)."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Bounds of the log-variance, in units of the standardised target (Chua et al., 2018, bound it softly likewise). The
+# lower one keeps the density, and with it the guidance gradient, finite on noiseless data.
+_LOG_VARIANCE = (-9.0, 1.0)
+
+
+class _Members(nn.Module):
+    """Several two-layer perceptrons evaluated in one batched product; a reward model has one member."""
+
+    def __init__(self, members: int, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        sizes = [inputs, width, width, outputs]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = 1 / math.sqrt(fan_in)
+            self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (members, n, inputs) to (members, n, outputs)."""
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            if layer < len(self.weights) - 1:
+                x = functional.silu(x)
+        return x
+
+
+class Mechanism(nn.Module):
+    """Base: a regression from normalised (s, a), the target standardised by its own mean and deviation.
+
+    Args:
+        observation_dim, action_dim: sizes of s and a.
+        target_dim: size of the target.
+        members: networks trained side by side.
+        width: units of the two hidden layers.
+        outputs_per_target: 2 where a variance is predicted beside the mean.
+    """
+
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(
+        self, observation_dim: int, action_dim: int, target_dim: int, members: int, width: int, outputs_per_target: int
+    ) -> None:
+        """Build the members; the target's statistics are set by training or loading."""
+        super().__init__()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.header = {
+            "observation_dim": observation_dim,
+            "action_dim": action_dim,
+            "members": members,
+            "width": width,
+        }
+        self.members = members
+        self.network = _Members(members, observation_dim + action_dim, width, outputs_per_target * target_dim)
+        self.register_buffer("target_mean", torch.zeros(target_dim))
+        self.register_buffer("target_scale", torch.ones(target_dim))
+
+    def outputs(self, s: Tensor, a: Tensor) -> Tensor:
+        """Raw outputs, shape (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
+        x = torch.cat([s, a], dim=-1)
+        return self.network(x if x.dim() == 3 else x.expand(self.members, -1, -1))
+
+    def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each member, shape (members,), for a standardised target (members, n, target_dim)."""
+        raise NotImplementedError
+
+
+class DynamicsEnsemble(Mechanism):
+    """T̂(s, a): Gaussians over the next state, each member N(s + mean_m(s, a), var_m(s, a)).
+
+    All states and actions are in the normalised units of the diffusion model.
+    """
+
+    def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
+        """Build the ensemble."""
+        super().__init__(observation_dim, action_dim, observation_dim, members, width, outputs_per_target=2)
+
+    def _gaussians(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised mean and log-variance of the change of state, each (members, n, observation_dim)."""
+        mean, raw = self.outputs(s, a).chunk(2, dim=-1)
+        low, high = _LOG_VARIANCE
+        log_variance = high - functional.softplus(high - raw)
+        return mean, low + functional.softplus(log_variance - low)
+
+    def forward(self, s: Tensor, a: Tensor) -> Tensor:
+        """The expected next state, averaged over members: (..., observation_dim) for s and a of the same shape."""
+        flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
+        mean = self.outputs(flat_s, flat_a)[..., : self.observation_dim].mean(dim=0)
+        return s + (mean * self.target_scale + self.target_mean).view_as(s)
+
+    def log_likelihood(self, s: Tensor, a: Tensor, s_next: Tensor) -> Tensor:
+        """The log T̂(s' | s, a), the density of the members' mixture, shape (...), in normalised units of s'."""
+        shape = s.shape[:-1]
+        s, a, s_next = (x.reshape(-1, x.shape[-1]) for x in (s, a, s_next))
+        mean, log_variance = self._gaussians(s, a)
+        target = (s_next - s - self.target_mean) / self.target_scale
+        squares = (target - mean).square() * (-log_variance).exp()
+        constant = math.log(2 * math.pi) + 2 * self.target_scale.log()
+        log_density = -0.5 * (squares + log_variance + constant).sum(dim=-1)
+        return (log_density.logsumexp(dim=0) - math.log(self.members)).view(shape)
+
+    def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
+        """Negative log-likelihood per dimension, without its constant."""
+        mean, log_variance = self._gaussians(s, a)
+        return 0.5 * ((target - mean).square() * (-log_variance).exp() + log_variance).mean(dim=(1, 2))
+
+
+class RewardModel(Mechanism):
+    """R̂(s, a), in units of the data's standard deviation of r about its mean."""
+
+    def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
+        """Build the model; `members` is 1."""
+        super().__init__(observation_dim, action_dim, 1, members, width, outputs_per_target=1)
+
+    def forward(self, s: Tensor, a: Tensor) -> Tensor:
+        """Standardised reward, shape (...), for s and a of shape (..., dim) in normalised units."""
+        flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
+        return self.outputs(flat_s, flat_a)[0, :, 0].view(s.shape[:-1])
+
+    def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error."""
+        return (self.outputs(s, a) - target).square().mean(dim=(1, 2))
+
+
+def mechanism_state(model: Mechanism) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header to save."""
+    return model.state_dict(), {"kind": type(model).__name__, **model.header}

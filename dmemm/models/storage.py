@@ -1,0 +1,38 @@
+"""Weights on disk: safetensors with a JSON header, never a pickle."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dmemm.errors import UserError
+from dmemm.files import replacing
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and what is needed to rebuild their module."""
+    with replacing(path) as temporary:
+        # One string, its keys sorted: safetensors would write several in an order that changes from run to run.
+        metadata = {"dmemm": json.dumps(header, sort_keys=True)}
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and header.
+
+    Raises:
+        UserError: the file is missing, damaged, or its header's `kind` is another.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("dmemm", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot read weights ({error}); delete it and run the stage that makes it") from error
+    if header.get("kind") != kind:
+        raise UserError(f"{path}: holds {header.get('kind', 'unknown weights')}, but {kind} was expected")
+    return tensors, header

@@ -1,0 +1,1 @@
+"""Plans from a trained model, and episodes that execute them."""
