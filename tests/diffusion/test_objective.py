@@ -1,0 +1,125 @@
+"""Eqs. 9 to 12 against literal loops, masks, conditioning, and the variants' terms."""
+
+import pytest
+import torch
+
+from dmemm.config import TrainConfig
+from dmemm.data.windows import Batch
+from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.objective import Objective, reward_loss, transition_loss
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+
+ACTION, OBSERVATION, HORIZON = 2, 3, 5
+CPU = torch.device("cpu")
+
+
+def config(**changed):
+    values = dict(lambda_tr=0.1, lambda_rd=0.05, diffusion_steps=6, unet_width=8, unet_mults=(1, 2), train_steps=2,
+                  batch_size=12, learning_rate=1e-3, ema_decay=0.9, first_action_weight=1.0, predict="sample",
+                  denoise="tweedie", modulation_weight="uniform", weighting=True)  # fmt: skip
+    return TrainConfig(**(values | changed))
+
+
+def build(cfg, goal=False):
+    torch.manual_seed(0)
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": goal}
+    sizes = {"unet_width": cfg.unet_width, "unet_mults": cfg.unet_mults}
+    model = DiffusionModel(
+        {**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU
+    )
+    dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 3, 16).requires_grad_(False)
+    reward = RewardModel(OBSERVATION, ACTION, 1, 16).requires_grad_(False)
+    return Objective(cfg, model, dynamics if cfg.lambda_tr else None, reward if cfg.lambda_rd else None)
+
+
+def batch(count, lengths=None):
+    generator = torch.Generator().manual_seed(3)
+    tau = torch.randn(count, HORIZON, ACTION + OBSERVATION, generator=generator)
+    mask = torch.arange(HORIZON) < (torch.full((count, 1), HORIZON) if lengths is None else torch.tensor(lengths)[:, None])
+    return Batch(tau, mask, mask, torch.rand(count, generator=generator) * 0.9 + 0.1)
+
+
+def test_transition_and_reward_losses_are_the_sums_of_eqs_9_and_10():
+    objective, plans = build(config()), batch(3, [5, 3, 1])
+    measured = transition_loss(plans.tau, plans.mask, ACTION, objective.dynamics)
+    rewards = reward_loss(plans.tau, plans.mask, ACTION, objective.reward)
+    for row in range(3):
+        expected_tr, expected_rd = 0.0, 0.0
+        for t in range(HORIZON):
+            a, s = plans.tau[row, t, :ACTION], plans.tau[row, t, ACTION:]
+            if plans.mask[row, t]:
+                expected_rd -= objective.reward(s, a).item()
+            if t + 1 < HORIZON and plans.mask[row, t + 1]:
+                members = [s + objective.dynamics.outputs(s[None], a[None])[m, 0, :OBSERVATION] for m in range(3)]
+                expected_tr += (plans.tau[row, t + 1, ACTION:] - sum(members) / 3).square().sum().item()
+        assert measured[row].item() == pytest.approx(expected_tr, rel=1e-4, abs=1e-6)
+        assert rewards[row].item() == pytest.approx(expected_rd, rel=1e-4, abs=1e-6)
+
+
+def test_total_is_eq_12():
+    objective = build(config(lambda_tr=0.3, lambda_rd=0.7))
+    terms = objective.terms(batch(12), torch.Generator().manual_seed(0))
+    assert terms["total"].item() == pytest.approx((terms["wdiff"] + 0.3 * terms["tr"] + 0.7 * terms["rd"]).item())
+
+
+@pytest.mark.parametrize("predict", ["sample", "epsilon"])
+def test_weighted_diffusion_loss_is_eq_11(predict):
+    objective = build(config(lambda_tr=0.0, lambda_rd=0.0, predict=predict, first_action_weight=4.0))
+    plans = batch(12, [5] * 6 + [2] * 6)
+    terms = objective.terms(plans, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(12, 1, HORIZON, ACTION + OBSERVATION, generator=generator)[:, 0]
+    k = torch.randint(6, (12, 1), generator=generator)[:, 0]
+    total, process = 0.0, objective.model.process
+    for row in range(12):
+        signal = process.alphas_cumprod[k[row]]
+        tau = signal.sqrt() * plans.tau[row] + (1 - signal).sqrt() * noise[row]
+        tau[0, ACTION:] = plans.tau[row, 0, ACTION:]
+        output = objective.model.network(tau[None], k[row : row + 1])[0]
+        error = (output - (plans.tau[row] if predict == "sample" else noise[row])) ** 2
+        error[0, :ACTION] *= 4
+        error[0, ACTION:] = 0
+        total += plans.weight[row] * error[: 5 if row < 6 else 2].sum()
+    assert set(terms) == {"total", "wdiff"}
+    assert terms["wdiff"].item() == pytest.approx(total.item() / 12 / (HORIZON * (ACTION + OBSERVATION)), rel=1e-4)
+
+
+def test_padding_has_no_influence():
+    objective = build(config())
+    plans = batch(12, [3] * 12)
+    changed = Batch(plans.tau.clone(), plans.mask, plans.learned, plans.weight)
+
+    def losses(b):
+        # The network sees the padding, as it sees every entry; the losses' own terms must not.
+        return (
+            transition_loss(b.tau, b.mask, ACTION, objective.dynamics).sum()
+            + reward_loss(b.tau, b.mask, ACTION, objective.reward).sum()
+        )
+
+    before = losses(plans)
+    changed.tau[:, 3:] = 100.0
+    assert torch.equal(before, losses(changed))
+
+
+@pytest.mark.parametrize("denoise", ["paper", "ddim"])
+@pytest.mark.parametrize("predict", ["sample", "epsilon"])
+def test_chained_estimators_train_with_as_many_network_evaluations(denoise, predict):
+    objective = build(config(denoise=denoise, predict=predict, modulation_weight="snr"))
+    assert objective.plans_per_step == 2  # 12 evaluations over 6 levels
+    terms = objective.terms(batch(2), torch.Generator().manual_seed(0))
+    terms["total"].backward()
+    assert all(torch.isfinite(value) for value in terms.values())
+    gradients = [p.grad for p in objective.model.network.parameters() if p.grad is not None]
+    assert gradients and all(torch.isfinite(g).all() for g in gradients)
+
+
+def test_known_entries_are_never_noised():
+    objective = build(config(), goal=True)
+    seen = []
+    network = objective.model.network.forward
+    objective.model.network.forward = lambda tau, k: seen.append(tau) or network(tau, k)
+    plans = batch(12)
+    objective.terms(plans, torch.Generator().manual_seed(0))
+    for t in (0, HORIZON - 1):
+        assert torch.equal(seen[0][:, t, ACTION:], plans.tau[:, t, ACTION:])
+        assert not torch.isclose(seen[0][:, t, :ACTION], plans.tau[:, t, :ACTION]).any()
