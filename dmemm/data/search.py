@@ -9,9 +9,11 @@ The numbers in `dmemm/data/policies` were made with `python -m dmemm.data.search
 """
 
 import argparse
+import json
+import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from dmemm.files import write_json
+from dmemm.files import replacing
 
 Array = NDArray[np.float64]
 
@@ -34,12 +36,14 @@ class Settings:
     step: float
     spread: float
     alive_bonus: float
+    reward_cap: float = math.inf
+    mirror: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 SETTINGS = {
     "hopper": Settings("Hopper-v4", 8, 4, 0.01, 0.025, 1.0),
     "halfcheetah": Settings("HalfCheetah-v4", 32, 4, 0.02, 0.03, 0.0),
-    "walker2d": Settings("Walker2d-v4", 24, 12, 0.025, 0.025, 1.0),
+    "walker2d": Settings("Walker2d-v4", 16, 8, 0.025, 0.025, 1.0),
 }
 EPISODE_STEPS = 1000
 ITERATES = 12
@@ -53,19 +57,25 @@ class Moments:
     total: Array
     squares: Array
 
-    def affine(self, matrix: Array) -> tuple[Array, Array]:
-        """Fold the normalisation into a policy: `matrix @ ((x - mean) / std)` as `weights @ x + bias`."""
+    def affine(self, matrix: Array, offset: Array | float = 0.0) -> tuple[Array, Array]:
+        """Fold the normalisation into a policy: `matrix @ ((x - mean) / std) + offset` as `weights @ x + bias`."""
         mean = self.total / self.count
         variance = np.maximum(self.squares / self.count - mean**2, 0)
         # A dimension that hardly moves (at first, all of them) must not be divided by almost nothing.
         weights = matrix / np.maximum(np.sqrt(variance), 1e-2)
-        return weights, -weights @ mean
+        return weights, offset - weights @ mean
 
 
 def rollout(
-    env: gym.Env[Any, Any], weights: Array, bias: Array, noise_std: float, seed: int, moments: Moments | None = None
+    env: gym.Env[Any, Any],
+    weights: Array,
+    bias: Array,
+    noise_std: float,
+    seed: int,
+    moments: Moments | None = None,
+    reward_cap: float = math.inf,
 ) -> tuple[float, int]:
-    """Run one episode of a linear policy with Gaussian action noise; return its return and length."""
+    """Run one episode of a linear policy with Gaussian action noise; return its (capped) return and length."""
     # One draw for the whole episode: a direction's two sides meet the same disturbances.
     noise = noise_std * np.random.default_rng(seed).standard_normal((EPISODE_STEPS, len(bias)))
     observation, _ = env.reset(seed=seed)
@@ -74,7 +84,7 @@ def rollout(
         seen.append(observation)
         action = np.clip(weights @ observation + bias + noise[step], -1, 1)
         observation, reward, terminated, _, _ = env.step(action)
-        episode_return += float(reward)
+        episode_return += min(float(reward), reward_cap)
         if terminated:
             break
     if moments is not None:
@@ -93,50 +103,89 @@ def thin(history: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [history[i] for i in sorted(chosen)]
 
 
-def search(settings: Settings, seed: int, seconds: float, noise_std: float, output: Path) -> None:
-    """Search for `seconds` and keep `output` (JSON: a list of iterates) up to date."""
+def measure(env: gym.Env[Any, Any], weights: Array, bias: Array, noise_std: float, episodes: int) -> dict[str, float]:
+    """Mean and standard deviation of the return, and the mean length, over the same `episodes` for every policy."""
+    # Seeds that the search itself does not draw.
+    runs = np.array([rollout(env, weights, bias, noise_std, 10**6 + i) for i in range(episodes)])
+    values = {"return_mean": runs[:, 0].mean(), "return_std": runs[:, 0].std(), "length_mean": runs[:, 1].mean()}
+    return {key: round(float(value), 1) for key, value in values.items()}
+
+
+def select(env: gym.Env[Any, Any], history: list[dict[str, Any]], noise_std: float) -> list[dict[str, Any]]:
+    """Thin the history, measure again over more episodes, and sort by return: the last one is the best."""
+    chosen = [
+        item | measure(env, np.array(item["weights"]), np.array(item["bias"]), noise_std, 24)
+        for item in thin(history, ITERATES)
+    ]
+    return sorted(chosen, key=lambda item: float(item["return_mean"]))
+
+
+def write_policies(path: Path, iterates: list[dict[str, Any]]) -> None:
+    """Write iterates as JSON, one a line."""
+    with replacing(path) as temporary:
+        temporary.write_text("[\n" + ",\n".join(json.dumps(item) for item in iterates) + "\n]\n")
+
+
+def make_robot(env_id: str) -> gym.Env[Any, Any]:
+    """Build the bare simulator, without wrappers: the search is all about its speed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = gym.make(settings.env_id, disable_env_checker=True).unwrapped
+        return gym.make(env_id, disable_env_checker=True).unwrapped
+
+
+def search(
+    settings: Settings, seed: int, seconds: float, noise_std: float, output: Path, earlier: Path | None = None
+) -> None:
+    """Search for `seconds`; `output` is kept up to date, and all iterates in `output` with suffix `.all.json`.
+
+    With `earlier`, an `.all.json` of a search that ended, go on from the best iterate of that one.
+    """
+    env = make_robot(settings.env_id)
     assert env.observation_space.shape and env.action_space.shape
     state_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
     rng = np.random.default_rng(seed)
     matrix = np.zeros((action_size, state_size))
     moments = Moments(1e-2, np.zeros(state_size), np.full(state_size, 1e-2))
-    history: list[dict[str, Any]] = []
+    offset = np.zeros(action_size)
+    history: list[dict[str, Any]] = json.loads(earlier.read_text()) if earlier else []
     start, next_save, steps, update = time.monotonic(), 0.0, 0, 0
+    noise_now = 0.0
+    if history:
+        best = max(history, key=lambda item: float(item["return_mean"]))
+        steps, update = best["environment_steps"], best["update"]
+        history = [item for item in history if item["update"] < update]
+        weights, bias = np.array(best["weights"]), np.array(best["bias"])
+        for i in range(16):
+            rollout(env, weights, bias, noise_std, i, moments)
+        # What `affine` divides by and subtracts, undone.
+        scale, _ = moments.affine(np.ones(state_size))
+        matrix, offset = weights / scale, bias + weights @ (moments.total / moments.count)
     while (elapsed := time.monotonic() - start) < seconds:
         if elapsed >= next_save:
-            weights, bias = moments.affine(matrix)
-            runs = [rollout(env, weights, bias, noise_std, 10**6 + i) for i in range(8)]
-            returns, lengths = np.array(runs).T
-            history.append(
-                {
-                    "update": update,
-                    "environment_steps": steps,
-                    "return_mean": round(float(returns.mean()), 1),
-                    "return_std": round(float(returns.std()), 1),
-                    "weights": np.round(weights, 5).tolist(),
-                    "bias": np.round(bias, 5).tolist(),
-                }
-            )
-            write_json(output.with_suffix(".all.json"), history)
-            write_json(output, thin(history, ITERATES))
-            print(
-                f"{elapsed:6.0f} s, update {update}, {steps} steps: return {returns.mean():.0f} ± {returns.std():.0f}, "
-                f"length {lengths.mean():.0f}",
-                flush=True,
-            )
+            weights, bias = (np.round(array, 4) for array in moments.affine(matrix, offset))
+            measured = measure(env, weights, bias, noise_std, 8)
+            # A policy that falls at once has nothing to learn from being pushed around.
+            noise_now = noise_std * min(1.0, measured["length_mean"] / EPISODE_STEPS)
+            policy = {"weights": weights.tolist(), "bias": bias.tolist()}
+            history.append({"update": update, "environment_steps": steps} | measured | policy)
+            write_policies(output.with_suffix(".all.json"), history)
+            write_policies(output, thin(history, ITERATES))
+            print(f"{elapsed:.0f} s, update {update}, {steps} steps: {measured}", flush=True)
             next_save = elapsed + min(20.0, 3 + elapsed / 20)
         # The normalisation is held fixed within an update.
         frozen = Moments(moments.count, moments.total.copy(), moments.squares.copy())
         deltas = rng.standard_normal((settings.directions, action_size, state_size))
+        if settings.mirror:
+            actions, states = (list(order) for order in settings.mirror)
+            deltas = (deltas + deltas[:, actions][:, :, states]) / np.sqrt(2)
         scores = np.zeros((settings.directions, 2))
         for i, delta in enumerate(deltas):
             episode_seed = int(rng.integers(10**6))
             for side, sign in enumerate((1, -1)):
-                weights, bias = frozen.affine(matrix + sign * settings.spread * delta)
-                episode_return, length = rollout(env, weights, bias, noise_std, episode_seed, moments)
+                weights, bias = frozen.affine(matrix + sign * settings.spread * delta, offset)
+                episode_return, length = rollout(
+                    env, weights, bias, noise_now, episode_seed, moments, settings.reward_cap
+                )
                 scores[i, side] = episode_return - settings.alive_bonus * length
                 steps += length
         elite = np.argsort(-scores.max(1))[: settings.elite]
@@ -144,6 +193,7 @@ def search(settings: Settings, seed: int, seconds: float, noise_std: float, outp
         scale = settings.step / (settings.elite * max(scores[elite].std(), 1e-6))
         matrix += scale * np.tensordot(difference, deltas[elite], 1)
         update += 1
+    write_policies(output, select(env, history, noise_std))
 
 
 def main() -> None:
@@ -153,10 +203,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--noise", type=float, default=0.1, help="standard deviation of the action noise")
+    parser.add_argument("--earlier", type=Path, default=None, help="go on from this search's BODY.all.json")
+    parser.add_argument("--step", type=float, default=None, help="step size, where not the body's usual one")
     parser.add_argument("--output", type=Path, default=None, help="default: dmemm/data/policies/BODY.json")
     arguments = parser.parse_args()
     output = arguments.output or Path(__file__).parent / "policies" / f"{arguments.body}.json"
-    search(SETTINGS[arguments.body], arguments.seed, 60 * arguments.minutes, arguments.noise, output)
+    settings = SETTINGS[arguments.body]
+    if arguments.step:
+        settings = replace(settings, step=arguments.step)
+    search(settings, arguments.seed, 60 * arguments.minutes, arguments.noise, output, arguments.earlier)
 
 
 if __name__ == "__main__":
