@@ -24,9 +24,7 @@ def build(cfg, goal=False):
     torch.manual_seed(0)
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": goal}
     sizes = {"unet_width": cfg.unet_width, "unet_mults": cfg.unet_mults}
-    model = DiffusionModel(
-        {**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU
-    )
+    model = DiffusionModel({**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 3, 16).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 16).requires_grad_(False)
     return Objective(cfg, model, dynamics if cfg.lambda_tr else None, reward if cfg.lambda_rd else None)
@@ -35,7 +33,9 @@ def build(cfg, goal=False):
 def batch(count, lengths=None):
     generator = torch.Generator().manual_seed(3)
     tau = torch.randn(count, HORIZON, ACTION + OBSERVATION, generator=generator)
-    mask = torch.arange(HORIZON) < (torch.full((count, 1), HORIZON) if lengths is None else torch.tensor(lengths)[:, None])
+    mask = torch.arange(HORIZON) < (
+        torch.full((count, 1), HORIZON) if lengths is None else torch.tensor(lengths)[:, None]
+    )
     return Batch(tau, mask, mask, torch.rand(count, generator=generator) * 0.9 + 0.1)
 
 

@@ -1,0 +1,46 @@
+# `make table1` and `make test` need Python 3.11, git and a package index; the other targets are short cuts.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: table1 table2 table3 figure1 all test quick paper lock install
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+table1 table2 table3: install
+	snakemake --cores all results/$@.csv
+	@cat results/$@.md
+
+figure1: install
+	snakemake --cores all results/figure1.png
+
+all: install
+	snakemake --cores all
+
+# Lint, types, tests.
+test: install
+	ruff format --check .
+	ruff check .
+	mypy
+	python -m workflow.dvc_yaml --check
+	pytest
+
+# Put a setting's values into params.yaml.
+quick paper: install
+	python -m dmemm setting $@
+
+dvc.yaml: install $(wildcard Snakefile workflow/rules/*.smk workflow/*.py dmemm/config.py)
+	python -m workflow.dvc_yaml
+
+# After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
+# part of a version that an index knows.
+lock:
+	$(BIN)/pip install --editable '.[dev]'
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock

@@ -1,0 +1,41 @@
+# Networks → scores. A Multi2D task has no network of its own: it evaluates maze2d's with random goals.
+MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
+
+
+def evaluate_rule(name, variant):
+    data = "maze2d-{maze}" if name in MULTI2D else "{task}"
+    task = "multi2d-{maze}" if name in MULTI2D else "{task}"
+    task_argument = task.replace("{", "{wildcards.")
+    variant_argument = variant.name.replace("{", "{wildcards.")
+
+    rule:
+        name:
+            f"evaluate_{name}"
+        input:
+            model=f"results/models/{data}/{variant.network}/seed{{seed}}.safetensors",
+            reward=REWARD.replace("{task}", data),
+            statistics=STATISTICS.replace("{task}", data),
+            **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
+            code=sources("dmemm.evaluation.evaluate", "dmemm.variants"),
+        output:
+            scores=f"results/eval/{variant.name}/{task}/seed{{seed}}.json",
+        log:
+            f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.log",
+        benchmark:
+            f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=6000,
+            runtime=720,
+            gpu=GPU,
+        params:
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+        shell:
+            f"python -m dmemm evaluate {task_argument} {variant_argument} {{wildcards.seed}}"
+            + " --model {input.model} --reward {input.reward} --statistics {input.statistics}"
+            + (" --dynamics {input.dynamics}" if variant.transition_guided else "")
+            + " --output {output.scores} --set {params:q} > {log} 2>&1"
+
+
+for name, variant in (VARIANTS | POINTS | MULTI2D).items():
+    evaluate_rule(name, variant)

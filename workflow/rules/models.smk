@@ -1,0 +1,74 @@
+# Data → transition ensemble, reward model, diffusion networks.
+
+# Rules that differ by a variable are made in functions: Snakemake evaluates `shell:` when the job runs, and a loop's
+# variable would have its last value by then.
+
+
+def mechanism_rule(stage, config_class, weights):
+    # It reads the raw data only: another horizon does not retrain it.
+    rule:
+        name:
+            stage
+        input:
+            raw=RAW,
+            code=sources("dmemm.models.regression"),
+        output:
+            weights=weights,
+            report=weights.replace(".safetensors", ".json"),
+        log:
+            f"logs/{stage}/{{task}}.log",
+        benchmark:
+            f"logs/{stage}/{{task}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=240,
+            gpu=GPU,
+        params:
+            **assignments(config, config_class.parameters()),
+        shell:
+            f"python -m dmemm {stage} {{wildcards.task}} --raw {{input.raw}} --output {{output.weights}}"
+            " --report {output.report} --set {params:q} > {log} 2>&1"
+
+
+mechanism_rule("dynamics", DynamicsConfig, DYNAMICS)
+mechanism_rule("reward", RewardConfig, REWARD)
+
+# The variants with a network of their own, and the points of Figure 1, which fix one weight to the {value} in their path.
+# A parameter that a variant fixes is none of its rule's: changing it reruns nothing of the variant.
+NETWORKS = {name: variant for name, variant in VARIANTS.items() if variant.network == name}
+POINTS = {key: Variant(f"{key}={{value}}", f"{key}={{value}}", {key: "{value}"}) for key in ("lambda_tr", "lambda_rd")}
+
+
+def train_rule(name, variant):
+    rule:
+        name:
+            f"train_{name}"
+        input:
+            raw=RAW,
+            segments=SEGMENTS,
+            **({"dynamics": DYNAMICS, "reward": REWARD} if variant.modulated else {}),
+            code=sources("dmemm.training.train", "dmemm.variants"),
+        output:
+            model=f"results/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
+            curve=f"results/models/{{task}}/{variant.name}/seed{{seed}}.csv",
+        log:
+            f"logs/train/{{task}}/{variant.name}/seed{{seed}}.log",
+        benchmark:
+            f"logs/train/{{task}}/{variant.name}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=6000,
+            runtime=2880,
+            gpu=GPU,
+        params:
+            **assignments(config, TrainConfig.parameters(), variant.fixed),
+        shell:
+            f"python -m dmemm train {{wildcards.task}} {variant.name.replace('{', '{wildcards.')} {{wildcards.seed}}"
+            + " --raw {input.raw} --segments {input.segments}"
+            + (" --dynamics {input.dynamics} --reward {input.reward}" if variant.modulated else "")
+            + " --output {output.model} --curve {output.curve} --set {params:q} > {log} 2>&1"
+
+
+for name, variant in (NETWORKS | POINTS).items():
+    train_rule(name, variant)

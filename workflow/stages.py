@@ -1,0 +1,59 @@
+"""What the rules share: parameters as the command line takes them, and the lists of params.yaml."""
+
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from dmemm.config import Params, load_params
+from dmemm.errors import UserError
+from dmemm.tasks import get_task
+
+
+def load(path: Path) -> Params:
+    """Read params.yaml, and check what its schema cannot: that every score in a table has a network behind it.
+
+    Raises:
+        UserError: naming the key at fault.
+    """
+    params = load_params(path)
+    for key in (
+        "tasks",
+        "mazes",
+        "ablation_tasks",
+        "sensitivity_tasks",
+        "sensitivity_lambda_tr",
+        "sensitivity_lambda_rd",
+    ):
+        if not params[key]:
+            raise UserError(f"{path}: {key}: the list is empty; for a part of the tables, ask for its files by path")
+    needed = {key: params[key] for key in ("ablation_tasks", "sensitivity_tasks")}
+    needed["mazes"] = [f"maze2d-{maze}" for maze in params["mazes"]]
+    for key, names in needed.items():
+        # Their `dmemm` networks are those of `tasks`, in both tools.
+        missing = [name for name in names if name not in params["tasks"]]
+        if missing:
+            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
+    if len({get_task(name).is_maze for name in params["tasks"]}) == 1:
+        raise UserError(f"{path}: tasks: Tables 1 and 2 need a locomotion task and a maze each")
+    return params
+
+
+def assignment(key: str, value: Any) -> str:
+    """Return `key=value` as `--set` reads it. Mappings are sorted, so equal values give equal text."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
+
+
+def assignments(config: Params, keys: Iterable[str], fixed: Collection[str] = ()) -> dict[str, str]:
+    """Return a rule's `params:`: key → `key=value`, without the keys that the variant fixes.
+
+    Snakemake compares the set of a job's values and forgets their names: bare values would hide two keys that
+    swap theirs, and a key that takes a value another one has.
+    """
+    return {key: assignment(key, config[key]) for key in keys if key not in fixed}
+
+
+def gpus() -> int:
+    """Return 1 if there is an NVIDIA device for a job to queue for, 0 where jobs can run side by side."""
+    return int(os.path.exists("/dev/nvidiactl"))
