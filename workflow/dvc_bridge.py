@@ -9,7 +9,6 @@ know. So Snakemake adopts what DVC brought, and commits what it made itself. Whi
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from snakemake.persistence.file import FilePersistence
 from snakemake.rules import Rule
 from snakemake.workflow import Workflow
 
+from dmemm.config import EXPONENT
 from dmemm.errors import UserError
 from workflow.stages import assignment, load
 
@@ -32,11 +32,7 @@ class _Loader(yaml.CSafeLoader):
     """The fast loader (dvc.lock has some ten thousand lines), reading 3e-05 as a number as dmemm.config does."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+0123456789."),
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
 
 
 def adopt(workflow: Workflow) -> None:
