@@ -18,15 +18,15 @@ from dmemm.variants import Variant
 Params = Mapping[str, Any]
 
 
+# 3e-05 and 1e-4, which DVC writes and YAML 1.2 reads as numbers, but PyYAML as text.
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 and 3e-05 as numbers, as YAML 1.2 and DVC do."""
+    """SafeLoader that reads numbers with an exponent as YAML 1.2 does."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+0123456789."),
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
 
 
 @cache

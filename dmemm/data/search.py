@@ -148,7 +148,7 @@ def search(
     moments = Moments(1e-2, np.zeros(state_size), np.full(state_size, 1e-2))
     offset = np.zeros(action_size)
     history: list[dict[str, Any]] = json.loads(earlier.read_text()) if earlier else []
-    start, next_save, steps, update = time.monotonic(), 0.0, 0, 0
+    next_save, steps, update = 0.0, 0, 0
     noise_now = 0.0
     if history:
         best = max(history, key=lambda item: float(item["return_mean"]))
@@ -160,6 +160,7 @@ def search(
         # What `affine` divides by and subtracts, undone.
         scale, _ = moments.affine(np.ones(state_size))
         matrix, offset = weights / scale, bias + weights @ (moments.total / moments.count)
+    start = time.monotonic()
     while (elapsed := time.monotonic() - start) < seconds:
         if elapsed >= next_save:
             weights, bias = (np.round(array, 4) for array in moments.affine(matrix, offset))

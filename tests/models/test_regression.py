@@ -1,0 +1,89 @@
+"""Dynamics and reward models: they learn a known system, report honestly, and are the same for the same data."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dmemm.config import DynamicsConfig, RewardConfig
+from dmemm.data.raw import RawData, write_raw
+from dmemm.data.segments import fit_normalisers
+from dmemm.errors import UserError
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.models.regression import load_mechanism, train_dynamics, train_reward
+from dmemm.tasks import get_task
+
+TASK = get_task("hopper-medium")
+NOISE = 0.05
+
+
+def linear_system(count=6000):
+    rng = np.random.default_rng(0)
+    s, a = rng.normal(size=(count, 3)), rng.uniform(-1, 1, (count, 2))
+    s_next = s + 0.1 * s @ rng.normal(size=(3, 3)) + 0.3 * a @ rng.normal(size=(2, 3))
+    s_next[:, 0] += NOISE * rng.normal(size=count)
+    s, a, s_next = (x.astype(np.float32) for x in (s, a, s_next))
+    ends = np.arange(count) % 100 == 99
+    rewards = (s[:, 0] - a[:, 1] ** 2).astype(np.float32)
+    return RawData(s, a, rewards, np.zeros(count, dtype=bool), ends, s_next, "local", TASK.name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mechanisms")
+    raw = linear_system()
+    write_raw(folder / "raw.hdf5", raw)
+    dynamics, reward = DynamicsConfig(3, 32, 30, 5), RewardConfig(32, 30, 5)
+    train_dynamics(TASK, dynamics, folder / "raw.hdf5", folder / "dynamics.safetensors", folder / "dynamics.json")
+    train_reward(TASK, reward, folder / "raw.hdf5", folder / "reward.safetensors", folder / "reward.json")
+    return folder, raw
+
+
+def test_ensemble_predicts_the_next_state_and_knows_its_noise(trained):
+    folder, raw = trained
+    model = load_mechanism(DynamicsEnsemble, folder / "dynamics.safetensors")
+    actions, observations = fit_normalisers(raw, TASK)
+    s = torch.as_tensor(observations.normalise(raw.observations))
+    a = torch.as_tensor(actions.normalise(raw.actions))
+    s_next = torch.as_tensor(observations.normalise(raw.next_observations))
+    error = (model(s, a) - s_next).square().mean(dim=0).sqrt()
+    change = (s_next - s).square().mean(dim=0).sqrt()
+    assert (error[1:] < 0.1 * change[1:]).all()
+    assert error[0] * observations.scale[0] == pytest.approx(NOISE, rel=0.2)
+    _, log_variance = model._gaussians(s, a)
+    deviation = (0.5 * log_variance).exp().mean(dim=(0, 1)) * model.target_scale
+    assert deviation[0].item() * observations.scale[0] == pytest.approx(NOISE, rel=0.3)
+    likely = model.log_likelihood(s[:100], a[:100], s_next[:100]).mean()
+    assert likely > model.log_likelihood(s[:100], a[:100], s_next[100:200]).mean() + 10
+
+
+def test_members_differ_and_each_is_reported(trained):
+    folder, _ = trained
+    report = json.loads((folder / "dynamics.json").read_text())
+    assert len(report["held_out_loss"]) == len(report["held_out_rmse"]) == 3
+    assert len(set(report["held_out_loss"])) == 3
+    assert report["held_out_transitions"] == 600 and report["training_transitions"] == 5400
+
+
+def test_reward_is_standardised(trained):
+    folder, raw = trained
+    model = load_mechanism(RewardModel, folder / "reward.safetensors")
+    actions, observations = fit_normalisers(raw, TASK)
+    predicted = model(
+        torch.as_tensor(observations.normalise(raw.observations)), torch.as_tensor(actions.normalise(raw.actions))
+    )
+    expected = (raw.rewards - raw.rewards.mean()) / raw.rewards.std()
+    assert np.abs(predicted.numpy() - expected).mean() < 0.1
+
+
+def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
+    folder, _ = trained
+    config = RewardConfig(32, 30, 5)
+    train_reward(TASK, config, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json")
+    assert (folder / "again.safetensors").read_bytes() == (folder / "reward.safetensors").read_bytes()
+    with pytest.raises(UserError, match="holds RewardModel, but DynamicsEnsemble was expected"):
+        load_mechanism(DynamicsEnsemble, folder / "reward.safetensors")
+    (folder / "again.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(UserError, match="cannot read weights"):
+        load_mechanism(RewardModel, folder / "again.safetensors")

@@ -1,0 +1,28 @@
+"""The temporal U-Net: Diffuser's parameter counts, any horizon, locality in the batch."""
+
+import pytest
+import torch
+
+from dmemm.models.unet import TemporalUnet
+
+
+@pytest.mark.parametrize(
+    ("dim", "mults", "parameters"),
+    [(14, (1, 2, 4, 8), 3_956_302), (23, (1, 2, 4, 8), 3_958_327), (6, (1, 4, 8), 3_682_118)],
+)
+def test_parameter_counts_are_diffusers(dim, mults, parameters):
+    assert sum(p.numel() for p in TemporalUnet(dim, 32, mults).parameters()) == parameters
+
+
+@pytest.mark.parametrize("horizon", [4, 5, 7, 100, 101, 384, 400])
+def test_any_horizon_keeps_its_length(horizon):
+    network = TemporalUnet(6, 8, (1, 2, 4, 8))
+    assert network(torch.randn(2, horizon, 6), torch.tensor([0, 3])).shape == (2, horizon, 6)
+
+
+def test_plans_of_a_batch_do_not_mix_and_the_step_matters():
+    torch.manual_seed(0)
+    network, tau = TemporalUnet(6, 8, (1, 2)), torch.randn(3, 10, 6)
+    together = network(tau, torch.tensor([1, 5, 9]))
+    torch.testing.assert_close(network(tau[1:2], torch.tensor([5])), together[1:2], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(network(tau[1:2], torch.tensor([6])), together[1:2], atol=1e-4)

@@ -1,0 +1,89 @@
+"""Parameters: numbers, refusals, what each stage and variant reads."""
+
+from pathlib import Path
+
+import pytest
+
+from dmemm.cli import main
+from dmemm.config import EvaluateConfig, TrainConfig, load_params, override
+from dmemm.errors import UserError
+from dmemm.tasks import TASKS, get_task
+from dmemm.variants import VARIANTS, get_variant
+
+PARAMS = load_params(Path("params.yaml"))
+
+
+@pytest.mark.parametrize(("text", "value"), [("3e-05", 3e-5), ("1e-4", 1e-4), (".5E1", 5.0), ("0.25", 0.25), ("2", 2)])
+def test_numbers_in_every_notation(text, value):
+    assert override(PARAMS, [f"alpha={text}"])["alpha"] == value
+
+
+@pytest.mark.parametrize("text", ["66484978252556e8673c638c4a3560c3", "1e", "nan1", "[1]", "{a: 1}", ""])
+def test_what_is_no_number_is_refused_for_one(text):
+    with pytest.raises(UserError, match="alpha"):
+        override(PARAMS, [f"alpha={text}"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("lambda_tr=-1", "lambda_tr: -1 is less than the minimum of 0"),
+        ("ema_decay=1", "ema_decay"),
+        ("predict=score", "predict: 'score' is not one of"),
+        ("horizon={hopper: 4}", "horizon: 'halfcheetah' is a required property"),
+        ("lambda=1", "'lambda' was unexpected"),
+        ("alpha", "expected key=value"),
+    ],
+)
+def test_out_of_range_unknown_and_malformed_are_named(assignment, message):
+    with pytest.raises(UserError, match=message):
+        override(PARAMS, [assignment])
+
+
+def test_values_are_chosen_by_body_then_suite():
+    config = TrainConfig.resolve(PARAMS, get_task("hopper-medium"))
+    assert config.unet_mults == tuple(PARAMS["unet_mults"]["locomotion"])
+    changed = override(PARAMS, ["unet_mults={locomotion: [1], halfcheetah: [1, 4], maze: [1, 2, 3]}"])
+    mults = {
+        body: TrainConfig.resolve(changed, get_task(f"{body}-medium")).unet_mults for body in ("hopper", "halfcheetah")
+    }
+    assert mults == {"hopper": (1,), "halfcheetah": (1, 4)}
+    assert TrainConfig.resolve(changed, get_task("maze2d-large")).unet_mults == (1, 2, 3)
+
+
+def test_variants_fix_what_their_names_say():
+    resolved = {n: TrainConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in VARIANTS.items()}
+    assert (resolved["dmemm"].lambda_tr, resolved["dmemm"].lambda_rd, resolved["dmemm"].weighting) == (
+        PARAMS["lambda_tr"], PARAMS["lambda_rd"], True)  # fmt: skip
+    assert not resolved["wo_weighting"].weighting and resolved["wo_weighting"].lambda_tr > 0
+    assert resolved["wo_lambda_tr"].lambda_tr == 0 < resolved["wo_lambda_tr"].lambda_rd
+    assert resolved["wo_lambda_rd"].lambda_rd == 0 < resolved["wo_lambda_rd"].lambda_tr
+    diffuser = resolved["diffuser"]
+    assert (diffuser.lambda_tr, diffuser.lambda_rd, diffuser.weighting) == (0, 0, False)
+    guides = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v).lambda_guide for n, v in VARIANTS.items()}
+    assert guides["wo_tr_guide"] == guides["diffuser"] == 0 < guides["dmemm"]
+    assert VARIANTS["wo_tr_guide"].network == "dmemm"
+    assert get_variant("lambda_tr=0.01").fixed == {"lambda_tr": 0.01}
+
+
+@pytest.mark.parametrize("name", ["lambda_tr=", "lambda_tr=-1", "lambda_tr=1e", "alpha=1", "../x", ""])
+def test_unknown_variants_are_refused(name):
+    with pytest.raises(UserError, match="unknown variant"):
+        get_variant(name)
+
+
+def test_scores_are_d4rls():
+    assert TASKS["hopper-medium"].score(3234.3) == pytest.approx(100)
+    assert TASKS["multi2d-umaze"].score(23.85) == pytest.approx(0)
+
+
+def test_command_line_names_an_unknown_task_and_a_missing_file(capsys, tmp_path):
+    output = str(tmp_path / "out.h5")
+    assert main(["segment", "hoper-medium", "--raw", "x", "--output", output]) == 1
+    assert "hoper-medium: unknown task; choose one of hopper-medium-expert" in capsys.readouterr().err
+    assert main(["segment", "hopper-medium", "--raw", str(tmp_path / "no.hdf5"), "--output", output]) == 1
+    error = capsys.readouterr().err
+    assert "no.hdf5" in error and len(error.splitlines()) == 1
+    assert main(["segment", "hopper-medium", "--raw", "x", "--output", output, "--set", "alpha=1"]) == 1
+    assert "alpha=1: not a parameter of this stage" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

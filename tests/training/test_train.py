@@ -1,0 +1,86 @@
+"""Training through the command line: it learns, is repeatable, averages its weights, and refuses what it must."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from dmemm.cli import main
+from dmemm.models.storage import load_weights
+
+SIZES = ["diffusion_steps=5", "unet_width=8", "unet_mults={locomotion: [1, 2], maze: [1, 2]}"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Raw data, windows and mechanisms of a small data set, in a folder with the project's params.yaml."""
+    path = tmp_path_factory.mktemp("train")
+    shutil.copy("params.yaml", path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        local = ["local_steps={locomotion: 3000, maze: 3000}"]
+        assert main(["download", "hopper-medium", "--output", "raw.h5", "--statistics", "s.json", "--set", *local]) == 0
+        assert main(["segment", "hopper-medium", "--raw", "raw.h5", "--output", "segments.h5"]) == 0
+        for stage in ("dynamics", "reward"):
+            files = ["--raw", "raw.h5", "--output", f"{stage}.safetensors", "--report", f"{stage}.json"]
+            assert main([stage, "hopper-medium", *files, "--set", "mechanism_epochs=1", "mechanism_width=16"]) == 0
+    return path
+
+
+def train(variant, output, *overrides, seed=0, steps=20, mechanisms=True):
+    files = ["--raw", "raw.h5", "--segments", "segments.h5", "--output", output, "--curve", "curve.csv"]
+    if mechanisms:
+        files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
+    steps_set = f"train_steps={{locomotion: {steps}, maze: {steps}}}"
+    return main(["train", "hopper-medium", variant, str(seed), *files, "--set", steps_set, *SIZES, *overrides])
+
+
+def test_loss_falls_and_the_curve_has_every_term(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert train("dmemm", "m.safetensors", steps=400) == 0
+    with open("curve.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "total", "wdiff", "tr", "rd"]
+    assert len(rows) == 100 and rows[-1]["step"] == "400"
+    wdiff = np.array([float(row["wdiff"]) for row in rows])
+    assert wdiff[-10:].mean() < 0.85 * wdiff[:3].mean()  # 0.7 as measured: most of the noise cannot be told
+
+
+@pytest.mark.parametrize(
+    "variant", ["dmemm", "diffuser", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "lambda_tr=1"]
+)
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(folder, monkeypatch, variant):
+    monkeypatch.chdir(folder)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train(variant, f"{name}.safetensors", seed=seed) == 0
+    first, again, other = ((folder / f"{name}.safetensors").read_bytes() for name in "abc")
+    assert first == again != other
+
+
+@pytest.mark.parametrize("denoise", ["paper", "ddim", "tweedie"])
+@pytest.mark.parametrize("predict", ["sample", "epsilon"])
+def test_every_choice_of_method_trains(folder, monkeypatch, denoise, predict):
+    monkeypatch.chdir(folder)
+    choice = [f"denoise={denoise}", f"predict={predict}", "modulation_weight=snr"]
+    assert train("dmemm", "m.safetensors", *choice) == 0
+    tensors, header = load_weights(folder / "m.safetensors", "DiffusionModel")
+    assert (header["denoise"], header["predict"]) == (denoise, predict)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_without_what_its_loss_needs_it_says_so(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert train("diffuser", "m.safetensors", mechanisms=False) == 0
+    assert train("dmemm", "never.safetensors", mechanisms=False) == 1
+    assert "--dynamics: this variant's loss needs it" in capsys.readouterr().err
+    assert not (folder / "never.safetensors").exists()
+
+
+def test_divergence_stops_with_a_message_and_keeps_the_earlier_weights(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert train("dmemm", "kept.safetensors") == 0
+    before = (folder / "kept.safetensors").read_bytes()
+    assert train("dmemm", "kept.safetensors", "learning_rate=1e30", steps=200) == 1
+    assert "the loss is not finite at step" in capsys.readouterr().err
+    assert (folder / "kept.safetensors").read_bytes() == before

@@ -1,0 +1,105 @@
+"""A scratch copy of the project with tiny settings."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+
+TINY = {
+    "tasks": ["hopper-medium-replay", "maze2d-umaze"],
+    "seeds": [0],
+    "sensitivity_lambda_tr": [1.0],
+    "sensitivity_lambda_rd": [0.5],
+    "diffusion_steps": 3,
+    "horizon": {"hopper": 8, "halfcheetah": 8, "walker2d": 8, "umaze": 16, "medium": 16, "large": 16},
+    "local_steps": {"locomotion": 2000, "maze": 2000},
+    "ensemble_members": 2,
+    "mechanism_width": 16,
+    "mechanism_epochs": 1,
+    "unet_width": 8,
+    "unet_mults": {"locomotion": [1, 2], "maze": [1, 2]},
+    "train_steps": {"locomotion": 5, "maze": 5},
+    "episodes": {"locomotion": 2, "maze": 2},
+    "candidates": 2,
+    "replan_every": {"locomotion": 4, "maze": 16},
+}
+
+
+class Project:
+    """The copy, its params.yaml, and commands run in it as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output
+        return output
+
+    def set(self, **values: object) -> None:
+        yaml, path = YAML(), self.folder / "params.yaml"
+        params = yaml.load(path.read_text())
+        params.update(values)
+        with path.open("w") as file:
+            yaml.dump(params, file)
+
+    def planned(self, *targets: str) -> dict[str, int]:
+        """The jobs that `snakemake -n` plans, with their numbers."""
+        output = self.run("snakemake", "--dry-run", *targets)
+        jobs, reading = {}, False
+        for line in output.splitlines():
+            if line.startswith("Job stats"):
+                jobs, reading = {}, True
+            elif reading and (words := line.split()) and len(words) == 2 and words[1].isdigit():
+                jobs[words[0]] = int(words[1])
+            elif reading and not words:
+                reading = False
+        return {name: count for name, count in jobs.items() if name not in ("all", "total")}
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def copy_project(folder: Path) -> Project:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    project.run("git", "init", "--quiet")
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        project.run("git", "config", key, value)
+    project.set(**TINY)
+    project.commit("start")
+    return project
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def built(project: Project) -> Project:
+    """The project after one run of the whole pipeline."""
+    project.run("snakemake", "--cores", "2", "--quiet", "all")
+    return project

@@ -1,0 +1,67 @@
+"""params.yaml, its settings, and what the two tools make of it."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from dmemm.config import load_params
+from dmemm.settings import apply_setting
+
+from .conftest import ROOT
+
+
+def test_dvc_yaml_is_what_the_snakefile_says():
+    subprocess.run([sys.executable, "-m", "workflow.dvc_yaml", "--check"], cwd=ROOT, check=True)
+
+
+def test_quick_is_what_is_committed(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    apply_setting("quick", path)
+    assert path.read_text() == (ROOT / "params.yaml").read_text(), "bring dmemm/presets/quick.yaml in step"
+
+
+def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
+    presets = {n: yaml.safe_load((ROOT / f"dmemm/presets/{n}.yaml").read_text()) for n in ("quick", "paper")}
+    assert presets["quick"].keys() == presets["paper"].keys()
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("lambda_tr: 0.1 ", "lambda_tr: 0.3 "))
+    mine = load_params(path)
+    apply_setting("paper", path)
+    paper = load_params(path)
+    assert (paper["diffusion_steps"], paper["horizon"]["large"], len(paper["seeds"])) == (100, 384, 5)
+    assert paper["lambda_tr"] == 0.3
+    apply_setting("quick", path)
+    assert load_params(path) == mine
+    assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"lambda_tr": -1}, "lambda_tr: -1 is less than the minimum"),
+        ({"tasks": ["hopper-expert", "maze2d-umaze"]}, "tasks.0: 'hopper-expert' is not one of"),
+        ({"learning_rat": 1}, "'learning_rat' was unexpected"),
+        ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks"),
+    ],
+)
+def test_wrong_parameters_stop_snakemake_with_one_line(project, change, named):
+    text = (project.folder / "params.yaml").read_text()
+    project.set(**change)
+    output = project.run("snakemake", "--dry-run", fails=True)
+    (project.folder / "params.yaml").write_text(text)
+    assert named in output
+    told = [line for line in output.splitlines() if line.strip() and not line.startswith("Using workflow specific")]
+    assert len(told) == 1, output
+
+
+def test_config_on_the_command_line_is_refused(project):
+    output = project.run("snakemake", "--dry-run", "--config", "lambda_tr=0.2", fails=True)
+    assert "params.yaml is the only source" in output
+
+
+def test_any_variant_and_seed_can_be_asked_for_by_path(project):
+    planned = project.planned("results/eval/wo_lambda_rd/halfcheetah-medium/seed7.json")
+    assert planned["train_wo_lambda_rd"] == planned["evaluate_wo_lambda_rd"] == 1
