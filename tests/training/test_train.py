@@ -9,7 +9,11 @@ import pytest
 from dmemm.cli import main
 from dmemm.models.storage import load_weights
 
-SIZES = ["diffusion_steps=5", "unet_width=8", "unet_mults={locomotion: [1, 2], maze: [1, 2]}"]
+SIZES = [
+    "diffusion_steps={locomotion: 5, maze: 5}",
+    "unet_width={locomotion: 8, maze: 8}",
+    "unet_mults={locomotion: [1, 2], maze: [1, 2]}",
+]
 
 
 @pytest.fixture(scope="module")

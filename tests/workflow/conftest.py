@@ -12,21 +12,21 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 
 TINY = {
-    "tasks": ["hopper-medium-replay", "maze2d-umaze"],
+    "tasks": ["hopper-medium-expert", "maze2d-umaze"],
     "seeds": [0],
     "sensitivity_lambda_tr": [1.0],
     "sensitivity_lambda_rd": [0.5],
-    "diffusion_steps": 3,
+    "diffusion_steps": {"locomotion": 3, "maze": 3},
     "horizon": {"hopper": 8, "halfcheetah": 8, "walker2d": 8, "umaze": 16, "medium": 16, "large": 16},
     "local_steps": {"locomotion": 2000, "maze": 2000},
     "ensemble_members": 2,
     "mechanism_width": 16,
     "mechanism_epochs": 1,
-    "unet_width": 8,
+    "unet_width": {"locomotion": 8, "maze": 8},
     "unet_mults": {"locomotion": [1, 2], "maze": [1, 2]},
     "train_steps": {"locomotion": 5, "maze": 5},
     "episodes": {"locomotion": 2, "maze": 2},
-    "candidates": 2,
+    "candidates": {"locomotion": 2, "maze": 2},
     "replan_every": {"locomotion": 4, "maze": 16},
 }
 

@@ -31,7 +31,7 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     mine = load_params(path)
     apply_setting("paper", path)
     paper = load_params(path)
-    assert (paper["diffusion_steps"], paper["horizon"]["large"], len(paper["seeds"])) == (100, 384, 5)
+    assert (paper["diffusion_steps"]["maze"], paper["horizon"]["large"], len(paper["seeds"])) == (100, 384, 5)
     assert paper["lambda_tr"] == 0.3
     apply_setting("quick", path)
     assert load_params(path) == mine

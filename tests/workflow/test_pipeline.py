@@ -38,11 +38,11 @@ def stages_run(output):
 
 
 def test_one_run_makes_tables_figure_and_metrics(built):
-    assert [row["task"] for row in rows(built, "table1.csv")] == ["hopper-medium-replay", "Average"]
+    assert [row["task"] for row in rows(built, "table1.csv")] == ["hopper-medium-expert", "Average"]
     assert [row["task"] for row in rows(built, "table2.csv")][:2] == ["maze2d-umaze", "multi2d-umaze"]
     row = rows(built, "table1.csv")[0]
     assert (row["data"], row["seeds"], row["episodes"]) == ("local", "1", "2")
-    score = json.loads((built.folder / "results/eval/dmemm/hopper-medium-replay/seed0.json").read_text())
+    score = json.loads((built.folder / "results/eval/dmemm/hopper-medium-expert/seed0.json").read_text())
     assert float(row["dmemm_mean"]) == round(sum(score["scores"]) / 2, 3)
     for name in ("figure1.png", "figure1.pdf", "table3.md", "metrics.json"):
         assert (built.folder / "results" / name).stat().st_size > 0
@@ -81,11 +81,11 @@ def test_a_seed_more_runs_only_what_is_new(built):
 
 
 def test_damaged_data_fail_in_one_line_and_leave_nothing_current(built):
-    raw = built.folder / "data/raw/hopper-medium-replay.hdf5"
+    raw = built.folder / "data/raw/hopper-medium-expert.hdf5"
     raw.unlink()  # a link into the cache, maybe: never write through it
     raw.write_bytes(b"not HDF5")
     output = built.run("snakemake", "--cores", "2", "results/table1.csv", fails=True)
-    assert "dmemm: data/raw/hopper-medium-replay.hdf5" in output and "Traceback (most recent" not in output
+    assert "dmemm: data/raw/hopper-medium-expert.hdf5" in output and "Traceback (most recent" not in output
     assert not (built.folder / "results/table1.csv").exists()
     raw.unlink()
     built.run("dvc", "checkout")
