@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dmemm.errors import UserError
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")
+SMALL = 1_000_000  # bytes that are hashed without need
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
@@ -38,7 +40,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+01234
 def adopt(workflow: Workflow) -> None:
     """Before the plan: give each file that DVC brought the record of how dvc.lock says it was made.
 
-    A file is DVC's if it has another modification time than its record and the content that dvc.lock names.
+    A stage's files are DVC's if one of them has another modification time than its record and all have the content
+    that dvc.lock names. DVC leaves a file in place whose content need not change: a record that newer inputs put in
+    doubt is replaced too, if dvc.lock names just these inputs and the parameters of now.
     """
     if "DVC_STAGE" in os.environ or not LOCK.exists():
         return
@@ -46,15 +50,33 @@ def adopt(workflow: Workflow) -> None:
     rules = {rule.name: rule for rule in workflow.rules}
     for stage, entry in (yaml.load(LOCK.read_text(), _Loader).get("stages") or {}).items():  # noqa: S506
         rule = rules.get(stage.partition("@")[0])
-        made: MetadataRecord | None = None
-        for out in entry.get("outs", ()) if rule is not None else ():
-            path = Path(out["path"])
-            mtime = path.stat().st_mtime if path.is_file() else None
-            known = records._read_record(out["path"])
-            if mtime is None or (known is not None and known.endtime == mtime) or _md5(path) != out.get("md5"):
+        md5s = {out["path"]: out.get("md5") for out in entry.get("outs", ())}
+        if rule is None or not all(map(os.path.isfile, md5s)):
+            continue
+        known = {path: records._read_record(path) for path in md5s}
+        if all(record is not None and record.endtime == _mtime(path) for path, record in known.items()):
+            if not _doubtful(rule, entry, min(map(_mtime, md5s))):
                 continue
-            made = made or _record(rule, entry)
-            records._write_record(out["path"], made.model_copy(update={"starttime": mtime, "endtime": mtime}))
+            made = _record(rule, entry)
+            same = (made.params, made.input_checksums)
+            if all(record and same == (record.params, record.input_checksums) for record in known.values()):
+                continue
+            if made.params != _params(rule) or not _hold(made):
+                continue
+        if all(_digest(path, "md5") == md5 for path, md5 in md5s.items()):
+            made = _record(rule, entry)
+            for path in md5s:
+                times = {"starttime": _mtime(path), "endtime": _mtime(path)}
+                records._write_record(path, made.model_copy(update=times))
+
+
+def _hold(record: MetadataRecord) -> bool:
+    return all(_has_checksum(name, checksum) for name, checksum in (record.input_checksums or {}).items())
+
+
+def _doubtful(rule: Rule, entry: Mapping[str, Any], made: float) -> bool:
+    names = [dep["path"] for dep in entry.get("deps", ())] if rule.has_wildcards() else map(str, rule.input)
+    return any(os.path.exists(name) and _mtime(name) > made for name in names)
 
 
 def clear(workflow: Workflow) -> None:
@@ -92,34 +114,37 @@ def commit(workflow: Workflow) -> None:
 
 
 def _current_files(workflow: Workflow) -> set[str]:
-    dag = workflow.dag
-    current = {str(file) for job in dag.jobs if dag.finished(job) or not dag.needrun(job) for file in job.output}
+    dag, records = workflow.dag, workflow.persistence
+    done = [job for job in dag.jobs if dag.finished(job) or not dag.needrun(job)]
+    current = {str(file) for job in done if _inputs_hold(job.output, records) for file in job.output}
     # Tables that this run did not ask for: DVC sees them depend on folders in which the run made files of others.
-    tables = [rule for rule in workflow.rules if not rule.has_wildcards() and _as_recorded(rule, workflow)]
     planned = {job.rule.name for job in dag.jobs}
-    return current.union(*({str(file) for file in rule.output} for rule in tables if rule.name not in planned))
+    tables = [rule for rule in workflow.rules if rule.name not in planned and not rule.has_wildcards()]
+    return current.union(*(map(str, rule.output) for rule in tables if _as_recorded(rule, records)))
 
 
-def _as_recorded(rule: Rule, workflow: Workflow) -> bool:
-    """Whether the outputs of a rule without wildcards are what its record says, and the record what the rule says."""
-    for file in rule.output:
-        record = workflow.persistence._read_record(str(file))
-        if record is None or not os.path.exists(file) or record.endtime != os.stat(file).st_mtime:
+def _as_recorded(rule: Rule, records: FilePersistence) -> bool:
+    """Whether the outputs of a rule without wildcards are what their records say, and these what the rule says."""
+    for file in map(str, rule.output):
+        record = records._read_record(file)
+        if record is None or not os.path.exists(file) or record.endtime != _mtime(file):
             return False
-        same = record.code == rule.shellcmd and record.input == sorted(map(str, rule.input))
-        if not same or record.params != sorted(map(repr, rule.params)):
+        now = (rule.shellcmd, sorted(map(str, rule.input)), _params(rule))
+        if now != (record.code, record.input, record.params):
             return False
-        if not all(_has_checksum(name, checksum) for name, checksum in record.input_checksums.items()):
-            return False
-    return bool(rule.output)
+    return _inputs_hold(rule.output, records)
 
 
-def _has_checksum(name: str, checksum: str) -> bool:
-    algorithm, _, digest = checksum.rpartition(":")
-    if not os.path.exists(name):
-        return False
-    with open(name, "rb") as file:
-        return hashlib.file_digest(file, algorithm or "sha256").hexdigest() == digest
+def _inputs_hold(files: Iterable[Any], records: FilePersistence) -> bool:
+    """Whether no input, the code among them, was changed after the job: dvc.lock would take it for the one used."""
+    for file in map(str, files):
+        record = records._read_record(file)
+        if record is None or not os.path.exists(file):
+            return False
+        newer = [name for name in record.input or () if not os.path.exists(name) or _mtime(name) > _mtime(file)]
+        if not all(_has_checksum(name, (record.input_checksums or {}).get(name)) for name in newer):
+            return False
+    return True
 
 
 def _record(rule: Rule, entry: Mapping[str, Any]) -> MetadataRecord:
@@ -140,16 +165,16 @@ def _record(rule: Rule, entry: Mapping[str, Any]) -> MetadataRecord:
     )
 
 
-def _checksums(deps: Any) -> Iterator[tuple[str, str]]:
+def _checksums(deps: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for dep in deps:
         if not dep["md5"].endswith(".dir"):
             yield dep["path"], f"md5:{dep['md5']}"
             continue
         # dvc.lock has one hash for a folder: its files are known if the folder is still the one it names.
-        files = {path: _md5(path) for path in _files(Path(dep["path"]))}
-        listing = [{"md5": md5, "relpath": path.relative_to(dep["path"]).as_posix()} for path, md5 in files.items()]
+        md5s = {str(path): _digest(str(path), "md5") for path in _files(Path(dep["path"]))}
+        listing = [{"md5": md5, "relpath": os.path.relpath(path, dep["path"])} for path, md5 in md5s.items()]
         if _listing_hash(listing) == dep["md5"]:
-            yield from ((str(path), f"md5:{md5}") for path, md5 in files.items())
+            yield from ((path, f"md5:{md5}") for path, md5 in md5s.items())
 
 
 def _files(folder: Path) -> list[Path]:
@@ -162,6 +187,27 @@ def _listing_hash(listing: list[dict[str, str]]) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+def _params(rule: Rule) -> list[str]:
+    """A rule's parameters as Snakemake records them."""
+    return sorted(map(repr, rule.params))
+
+
+def _mtime(path: str) -> float:
+    return os.stat(path).st_mtime
+
+
+def _has_checksum(path: str, checksum: str | None) -> bool:
+    if checksum is None or not os.path.exists(path):
+        return False
+    algorithm, _, digest = checksum.rpartition(":")
+    return _digest(path, algorithm or "sha256") == digest
+
+
+def _digest(path: str, algorithm: str) -> str:
+    return _cached_digest(path, os.stat(path).st_mtime_ns, algorithm)
+
+
+@cache
+def _cached_digest(path: str, mtime_ns: int, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
