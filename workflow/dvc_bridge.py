@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from dmemm.errors import UserError
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")
-SMALL = 1_000_000  # bytes that are hashed without need
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
@@ -41,21 +40,24 @@ def adopt(workflow: Workflow) -> None:
     """Before the plan: give each file that DVC brought the record of how dvc.lock says it was made.
 
     A stage's files are DVC's if one of them has another modification time than its record and all have the content
-    that dvc.lock names. DVC leaves a file in place whose content need not change: a record that newer inputs put in
-    doubt is replaced too, if dvc.lock names just these inputs and the parameters of now.
+    that dvc.lock names. DVC leaves a file in place whose content need not change: a record that newer inputs or other
+    parameters put in doubt is replaced too, if dvc.lock names just the inputs and the parameters of now.
     """
     if "DVC_STAGE" in os.environ or not LOCK.exists():
         return
     records = FilePersistence()
     rules = {rule.name: rule for rule in workflow.rules}
-    for stage, entry in (yaml.load(LOCK.read_text(), _Loader).get("stages") or {}).items():  # noqa: S506
-        rule = rules.get(stage.partition("@")[0])
+    entries = (yaml.load(LOCK.read_text(), _Loader).get("stages") or {}).items()  # noqa: S506
+    stages = [(rules[rule], entry) for stage, entry in entries if (rule := stage.partition("@")[0]) in rules]
+    _doubt_what_lost_its_inputs(stages, records)
+    for rule, entry in stages:
         md5s = {out["path"]: out.get("md5") for out in entry.get("outs", ())}
-        if rule is None or not all(map(os.path.isfile, md5s)):
+        if not all(map(os.path.isfile, md5s)):
             continue
         known = {path: records._read_record(path) for path in md5s}
         if all(record is not None and record.endtime == _mtime(path) for path, record in known.items()):
-            if not _doubtful(rule, entry, min(map(_mtime, md5s))):
+            as_now = all(record is not None and record.params == _params(rule) for record in known.values())
+            if as_now and not _newer_inputs(rule, entry, min(map(_mtime, md5s))):
                 continue
             made = _record(rule, entry)
             same = (made.params, made.input_checksums)
@@ -70,13 +72,44 @@ def adopt(workflow: Workflow) -> None:
                 records._write_record(path, made.model_copy(update=times))
 
 
+def _doubt_what_lost_its_inputs(stages: Sequence[tuple[Rule, Mapping[str, Any]]], records: FilePersistence) -> None:
+    """Make Snakemake rerun what was made from files that are gone and would be others now.
+
+    A stage that fails or is killed under DVC leaves no output, and those below it in place. Snakemake takes these for
+    current, whatever has changed since in how the missing file is made.
+    """
+    lost: set[str] = set()
+    size = -1
+    while size < len(lost):  # a missing file may be made from another
+        size = len(lost)
+        for rule, entry in stages:
+            missing = {out["path"] for out in entry.get("outs", ()) if not os.path.exists(out["path"])}
+            if not missing <= lost and (not lost.isdisjoint(_inputs(rule, entry)) or not _as_now(rule, entry)):
+                lost |= missing
+    for rule, entry in stages:
+        if not lost.isdisjoint(_inputs(rule, entry)):
+            for out in entry.get("outs", ()):
+                if (record := records._read_record(out["path"])) is not None and os.path.exists(out["path"]):
+                    records._write_record(out["path"], record.model_copy(update={"input": []}))
+
+
+def _as_now(rule: Rule, entry: Mapping[str, Any]) -> bool:
+    made = _record(rule, entry)
+    checksums = {name: c for name, c in (made.input_checksums or {}).items() if os.path.exists(name)}
+    return made.params == _params(rule) and all(_has_checksum(name, c) for name, c in checksums.items())
+
+
 def _hold(record: MetadataRecord) -> bool:
     return all(_has_checksum(name, checksum) for name, checksum in (record.input_checksums or {}).items())
 
 
-def _doubtful(rule: Rule, entry: Mapping[str, Any], made: float) -> bool:
-    names = [dep["path"] for dep in entry.get("deps", ())] if rule.has_wildcards() else map(str, rule.input)
-    return any(os.path.exists(name) and _mtime(name) > made for name in names)
+def _inputs(rule: Rule, entry: Mapping[str, Any]) -> list[str]:
+    """The files that a stage reads; dvc.lock has only the folders of a table's."""
+    return [dep["path"] for dep in entry.get("deps", ())] if rule.has_wildcards() else list(map(str, rule.input))
+
+
+def _newer_inputs(rule: Rule, entry: Mapping[str, Any], made: float) -> bool:
+    return any(os.path.exists(name) and _mtime(name) > made for name in _inputs(rule, entry))
 
 
 def clear(workflow: Workflow) -> None:

@@ -1,0 +1,114 @@
+"""Snakemake's rules and DVC's stages: the same jobs, the same files, the same parameters."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from dmemm.config import (
+    DownloadConfig,
+    DynamicsConfig,
+    EvaluateConfig,
+    RewardConfig,
+    SegmentConfig,
+    TrainConfig,
+    load_params,
+)
+from dmemm.errors import UserError
+from dmemm.variants import VARIANTS, get_variant
+from workflow.dvc_yaml import generate
+from workflow.stages import assignments
+
+from .conftest import ROOT
+
+
+def snakemake_jobs(project):
+    """Outputs → (rule, inputs), of every job."""
+    jobs, fields = {}, {}
+    for line in project.run("snakemake", "--dry-run", "--forceall").splitlines():
+        if match := re.match(r"(?:local)?rule (\w+):", line):
+            fields = {"rule": match[1]}
+        elif match := re.match(r" +(input|output): (.*)", line):
+            fields[match[1]] = frozenset(match[2].split(", "))
+            if match[1] == "output":
+                jobs[fields["output"]] = (fields["rule"], fields["input"])
+    return jobs
+
+
+def test_both_tools_have_the_same_jobs_with_the_same_inputs(project):
+    jobs = snakemake_jobs(project)
+    with Repo(str(project.folder)) as repo:
+        stages = {frozenset(map(str, outs)): stage for stage in repo.index.stages if (outs := stage.outs)}
+        names = {outs: (stage.name, {str(dep) for dep in stage.deps}) for outs, stage in stages.items()}
+    folder = f"{project.folder}/"
+    names = {frozenset(o.removeprefix(folder) for o in outs): value for outs, value in names.items()}
+    assert names.keys() == jobs.keys()
+    for outs, (rule, inputs) in jobs.items():
+        name, deps = names[outs]
+        deps = {dep.removeprefix(folder) for dep in deps}
+        assert name.partition("@")[0] == rule
+        if "@" in name:  # every file by its name; parameters are deps as well
+            assert deps - {"params.yaml"} == inputs, name
+        else:
+            assert all(any(f == dep or f.startswith(f"{dep}/") for dep in deps) for f in inputs), name
+
+
+def test_stages_depend_on_what_their_subcommands_read():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    expected = {
+        "download": DownloadConfig.parameters(),
+        "segment": SegmentConfig.parameters(),
+        "dynamics": DynamicsConfig.parameters(),
+        "reward": RewardConfig.parameters(),
+    }
+    points = {"lambda_tr": get_variant("lambda_tr=1"), "lambda_rd": get_variant("lambda_rd=1")}
+    for name, variant in {**VARIANTS, **points}.items():
+        if variant.network == variant.name:
+            expected[f"train_{name}"] = [key for key in TrainConfig.parameters() if key not in variant.fixed]
+        expected[f"evaluate_{name}"] = [key for key in EvaluateConfig.parameters() if key not in variant.fixed]
+    for name in ("dmemm", "diffuser"):
+        expected[f"evaluate_multi2d_{name}"] = expected[f"evaluate_{name}"]
+    gathering = {"table1", "table2", "table3", "figure1", "metrics"}
+    assert {name: stage["params"] for name, stage in stages.items() if name not in gathering} == {
+        name: list(keys) for name, keys in expected.items()
+    }
+
+
+class Names(list):
+    """As Snakemake's Namedlist."""
+
+    def __init__(self, **values):
+        super().__init__(values.values())
+        self._names = {name: (index, None) for index, name in enumerate(values)}
+
+    def _allitems(self):
+        return [(name, self[index]) for name, (index, _) in self._names.items()]
+
+
+def rule(**changes):
+    params = assignments(load_params(ROOT / "params.yaml"), ["alpha"])
+    plain = {"name": "score", "input": Names(a="a/{seed}"), "output": Names(b="b/{seed}"), "params": Names(**params)}
+    return SimpleNamespace(**plain | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"params": Names(alpha="alpha=7")}, "alpha=7|alpha: must be a key"),
+        ({"params": Names(colour="red")}, "colour: must be a key"),
+        ({"input": Names(a=lambda wildcards: "a")}, "no functions"),
+        ({"output": Names(b="b/{colour}")}, r"no list of params.yaml holds the values of \{colour\}"),
+    ],
+)
+def test_what_dvc_cannot_know_is_refused(changes, said):
+    config = load_params(ROOT / "params.yaml")
+    assert "${item.seed}" in generate([rule()], config)
+    with pytest.raises(UserError, match=said):
+        generate([rule(**changes)], config)
+
+
+def test_values_that_keys_exchange_are_still_a_change():
+    one, other = {"lambda_tr": 0.1, "lambda_rd": 0.05}, {"lambda_tr": 0.05, "lambda_rd": 0.1}
+    assert set(assignments(one, one).values()) != set(assignments(other, other).values())
