@@ -1,0 +1,170 @@
+"""What each tool does must be known to the other: on three rules small enough to try everything that goes wrong."""
+
+import shutil
+
+import pytest
+
+from .conftest import ROOT, Project
+
+SNAKEFILE = """
+include: "workflow/rules/common.smk"
+
+rule all:
+    input:
+        "results/table.csv",
+
+rule train_dmemm:
+    input:
+        code="code.py",
+    output:
+        model="results/models/{task}/seed{seed}.txt",
+        constant="results/models/{task}/seed{seed}.csv",
+    params:
+        **assignments(config, ["lambda_tr"]),
+    shell:
+        "test ! -e fail-model-{wildcards.seed}; echo {params} > {output.model}; echo step > {output.constant}"
+
+rule evaluate_dmemm:
+    input:
+        model="results/models/{task}/seed{seed}.txt",
+    output:
+        scores="results/eval/dmemm/{task}/seed{seed}.json",
+    params:
+        **assignments(config, ["alpha"]),
+    shell:
+        "test ! -e fail-score-{wildcards.seed}; cat {input.model} > {output.scores}; echo {params} >> {output.scores}"
+
+rule table:
+    input:
+        scores=expand("results/eval/dmemm/{task}/seed{seed}.json", task=config["tasks"], seed=config["seeds"]),
+    output:
+        csv="results/table.csv",
+    params:
+        **assignments(config, ["tasks", "seeds"]),
+    shell:
+        "cat {input.scores} > {output.csv}; if test -e edit-code; then sleep 0.1; echo edited > code.py; fi"
+
+include: "workflow/rules/dvc.smk"
+"""
+ALL = {"train_dmemm": 4, "evaluate_dmemm": 4, "table": 1}
+
+
+@pytest.fixture
+def small(tmp_path, built_small):
+    shutil.copytree(built_small.folder, tmp_path / "small", symlinks=True)
+    return Project(tmp_path / "small")
+
+
+@pytest.fixture(scope="module")
+def built_small(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("small"))
+    for name in ("params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy2(ROOT / name, project.folder)
+    for name in ("workflow", "dmemm", "profiles"):
+        shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (project.folder / "Snakefile").write_text(SNAKEFILE)
+    (project.folder / "code.py").write_text("first\n")
+    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0, 1])
+    project.run("git", "init", "--quiet")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@example.org")
+    project.run("dvc", "init", "--quiet")
+    project.run("python", "-m", "workflow.dvc_yaml")
+    project.run("snakemake", "--quiet", "all")
+    project.commit("built")
+    assert project.planned() == {}
+    assert is_clean(project)
+    return project
+
+
+def is_clean(project):
+    return "up to date" in project.run("dvc", "status")
+
+
+def test_back_by_checkout_then_forward_by_hand_plans_training(small):
+    small.set(lambda_tr=0.2)
+    small.run("snakemake", "--quiet", "all")
+    assert is_clean(small)
+    small.commit("0.2")
+    small.run("git", "checkout", "--quiet", "HEAD~1")
+    small.run("dvc", "checkout")
+    assert small.planned() == {}
+    small.set(lambda_tr=0.2)
+    assert small.planned() == ALL
+
+
+def test_failure_under_snakemake_leaves_nothing_that_looks_current(small):
+    small.set(lambda_tr=0.2)
+    (small.folder / "fail-model-1").touch()
+    small.run("snakemake", "--quiet", "all", "--keep-going", fails=True)
+    assert not (small.folder / "results/table.csv").exists()
+    assert not (small.folder / "results/eval/dmemm/maze2d-umaze/seed1.json").exists()
+    (small.folder / "fail-model-1").unlink()
+    rest = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+    assert small.planned() == rest
+    # Either tool finishes: what Snakemake made before the failure is in dvc.lock.
+    output = small.run("dvc", "repro")
+    assert {name: output.count(f"Running stage '{name}") for name in rest} == rest
+    assert small.planned() == {}
+
+
+def test_failure_under_dvc_leaves_nothing_that_looks_current(small):
+    small.set(lambda_tr=0.2)
+    (small.folder / "fail-model-0").touch()
+    small.run("dvc", "repro", fails=True)
+    assert (small.folder / "results/table.csv").exists()  # DVC leaves it, and knows that it is old
+    (small.folder / "fail-model-0").unlink()
+    planned = small.planned()
+    assert planned["train_dmemm"] == planned["evaluate_dmemm"] == 4 and planned["table"] == 1
+    small.run("snakemake", "--quiet", "all")
+    assert (small.folder / "results/table.csv").read_text().count("lambda_tr=0.2") == 4
+    assert is_clean(small)
+
+
+def test_deleted_models_are_not_missed_while_nothing_changes(small):
+    for model in small.folder.glob("results/models/*/*.txt"):
+        model.unlink()
+    assert small.planned() == {}
+    small.set(lambda_tr=0.2)
+    assert small.planned() == ALL
+
+
+def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
+    small.run("dvc", "exp", "run", "--temp", "-S", "lambda_tr=0.3", "--name", "apart")
+    assert small.planned() == {} and is_clean(small)
+    small.run("dvc", "exp", "apply", "apart")
+    assert small.planned() == {} and is_clean(small)
+    assert (small.folder / "results/table.csv").read_text().count("lambda_tr=0.3") == 4
+
+
+def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path):
+    small.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
+    small.run("dvc", "push")
+    small.commit("remote")
+    small.run("git", "clone", "--quiet", str(small.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    assert clone.planned() == {}
+    clone.set(alpha=0.5)
+    assert clone.planned() == {"evaluate_dmemm": 4, "table": 1}
+
+
+def test_code_edited_after_its_job_is_not_taken_for_the_code_that_ran(small):
+    (small.folder / "edit-code").touch()
+    small.set(seeds=[0, 1, 2])
+    small.run("snakemake", "--quiet", "all")
+    assert "train_dmemm" in small.run("dvc", "status")
+    assert small.planned()["train_dmemm"] == 6
+
+
+def test_touch_deletes_nothing(small):
+    (small.folder / "code.py").write_text("only a comment\n")
+    small.run("snakemake", "--quiet", "all", "--touch")
+    assert small.planned() == {} and is_clean(small)
+
+
+def test_without_dvc_snakemake_works_alone(small):
+    shutil.rmtree(small.folder / ".dvc")
+    small.set(alpha=0.5)
+    small.run("snakemake", "--quiet", "all")
+    assert small.planned() == {}
