@@ -149,30 +149,29 @@ def commit(workflow: Workflow) -> None:
 def _current_files(workflow: Workflow) -> set[str]:
     dag, records = workflow.dag, workflow.persistence
     done = [job for job in dag.jobs if dag.finished(job) or not dag.needrun(job)]
-    current = {str(file) for job in done if _inputs_hold(job.output, records) for file in job.output}
+    current = {str(file) for job in done if _hold_since(job.output, records) for file in job.output}
     # Tables that this run did not ask for: DVC sees them depend on folders in which the run made files of others.
     planned = {job.rule.name for job in dag.jobs}
     tables = [rule for rule in workflow.rules if rule.name not in planned and not rule.has_wildcards()]
-    return current.union(*(map(str, rule.output) for rule in tables if _as_recorded(rule, records)))
+    tables = [rule for rule in tables if _as_recorded(rule, records) and _hold_since(rule.output, records)]
+    return current.union(*(map(str, rule.output) for rule in tables))
 
 
 def _as_recorded(rule: Rule, records: FilePersistence) -> bool:
-    """Whether the outputs of a rule without wildcards are what their records say, and these what the rule says."""
-    for file in map(str, rule.output):
-        record = records._read_record(file)
-        if record is None or not os.path.exists(file) or record.endtime != _mtime(file):
-            return False
-        now = (rule.shellcmd, sorted(map(str, rule.input)), _params(rule))
-        if now != (record.code, record.input, record.params):
-            return False
-    return _inputs_hold(rule.output, records)
+    """Whether the records of a rule without wildcards are what the rule says."""
+    now = (rule.shellcmd, sorted(map(str, rule.input)), _params(rule))
+    known = [records._read_record(str(file)) for file in rule.output]
+    return all(record and now == (record.code, record.input, record.params) for record in known)
 
 
-def _inputs_hold(files: Iterable[Any], records: FilePersistence) -> bool:
-    """Whether no input, the code among them, was changed after the job: dvc.lock would take it for the one used."""
+def _hold_since(files: Iterable[Any], records: FilePersistence) -> bool:
+    """Whether neither a job's outputs nor its inputs, the code among them, were changed by others after it.
+
+    dvc.lock would take their content for what the job wrote and read.
+    """
     for file in map(str, files):
         record = records._read_record(file)
-        if record is None or not os.path.exists(file):
+        if record is None or not os.path.exists(file) or record.endtime != _mtime(file):
             return False
         newer = [name for name in record.input or () if not os.path.exists(name) or _mtime(name) > _mtime(file)]
         if not all(_has_checksum(name, (record.input_checksums or {}).get(name)) for name in newer):
