@@ -63,7 +63,8 @@ def adopt(workflow: Workflow) -> None:
             same = (made.params, made.input_checksums)
             if all(record and same == (record.params, record.input_checksums) for record in known.values()):
                 continue
-            if made.params != _params(rule) or not _hold(made):
+            complete = rule.has_wildcards() or made.input == sorted(map(str, rule.input))
+            if made.params != _params(rule) or not complete or not _hold(made):
                 continue
         if all(_digest(path, "md5") == md5 for path, md5 in md5s.items()):
             made = _record(rule, entry)
@@ -150,6 +151,8 @@ def _current_files(workflow: Workflow) -> set[str]:
     dag, records = workflow.dag, workflow.persistence
     done = [job for job in dag.jobs if dag.finished(job) or not dag.needrun(job)]
     current = {str(file) for job in done if _hold_since(job.output, records) for file in job.output}
+    if any(dag.needrun_jobs()):
+        return current
     # Tables that this run did not ask for: DVC sees them depend on folders in which the run made files of others.
     planned = {job.rule.name for job in dag.jobs}
     tables = [rule for rule in workflow.rules if rule.name not in planned and not rule.has_wildcards()]
