@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from dmemm.config import load_params
 from dmemm.settings import apply_setting
@@ -36,6 +37,23 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     apply_setting("quick", path)
     assert load_params(path) == mine
     assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+
+
+def test_settings_find_their_way_in_a_file_that_dvc_has_written(tmp_path):
+    path = tmp_path / "params.yaml"
+    modify_yaml_as_dvc_does(path)
+    before = load_params(path)
+    comments = path.read_text().count("#")
+    apply_setting("paper", path)
+    assert len(load_params(path)["tasks"]) == 12
+    apply_setting("quick", path)
+    assert load_params(path) == before
+    assert path.read_text().count("#") == comments
+
+
+def modify_yaml_as_dvc_does(path):
+    with path.open("w") as file:
+        YAML().dump(YAML().load((ROOT / "params.yaml").read_text().replace("[0, 1]", "\n  - 0\n  - 1")), file)
 
 
 @pytest.mark.parametrize(
