@@ -151,6 +151,7 @@ class TrainConfig(StageConfig):
 
     lambda_tr: float
     lambda_rd: float
+    reward_loss: bool
     diffusion_steps: int
     unet_width: int
     unet_mults: tuple[int, ...]

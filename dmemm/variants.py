@@ -37,6 +37,7 @@ class Variant:
 _UNMODULATED: dict[str, float | str | bool] = {
     "lambda_tr": 0.0,
     "lambda_rd": 0.0,
+    "reward_loss": False,
     "weighting": False,
     "denoise": "tweedie",
     "modulation_weight": "uniform",
@@ -49,7 +50,7 @@ VARIANTS: dict[str, Variant] = {
         Variant("diffuser", "diffuser", {**_UNMODULATED, "lambda_guide": 0.0}),
         Variant("wo_weighting", "wo_weighting", {"weighting": False}),
         Variant("wo_lambda_tr", "wo_lambda_tr", {"lambda_tr": 0.0}),
-        Variant("wo_lambda_rd", "wo_lambda_rd", {"lambda_rd": 0.0}),
+        Variant("wo_lambda_rd", "wo_lambda_rd", {"lambda_rd": 0.0, "reward_loss": False}),
         Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0}),
     )
 }

@@ -64,7 +64,7 @@ def train(
         config,
         model,
         dynamics=_mechanism(DynamicsEnsemble, dynamics_path, "dynamics") if config.lambda_tr > 0 else None,
-        reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 else None,
+        reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
     )
     rows = _run(objective, windows, config, generator, f"train {task.name} seed {seed}")
     model.save(output)

@@ -51,6 +51,17 @@ def test_loss_falls_and_the_curve_has_every_term(folder, monkeypatch):
     assert wdiff[-10:].mean() < 0.85 * wdiff[:3].mean()  # 0.7 as measured: most of the noise cannot be told
 
 
+@pytest.mark.parametrize("off", ["reward_loss={locomotion: false, maze: false}", "lambda_rd=0"])
+def test_the_reward_loss_can_be_left_out(folder, monkeypatch, off):
+    monkeypatch.chdir(folder)
+    assert train("dmemm", "m.safetensors", off) == 0
+    assert train("wo_lambda_rd", "same.safetensors") == 0
+    with open("curve.csv") as file:
+        assert next(csv.reader(file)) == ["step", "total", "wdiff", "tr"]
+    left_out, same = (load_weights(folder / f"{name}.safetensors", "DiffusionModel")[0] for name in ("m", "same"))
+    assert all((left_out[key] == same[key]).all() for key in same)
+
+
 @pytest.mark.parametrize(
     "variant", ["dmemm", "diffuser", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "lambda_tr=1"]
 )
