@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections import defaultdict
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.models.regression import AnyMechanism, load_mechanism
 from dmemm.progress import progress
 from dmemm.tasks import Task
+from dmemm.training.checkpoint import TrainingState, fingerprint
 
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints: what a killed training loses at most
 _ROWS = 100  # of the loss curve
 
 
@@ -39,7 +42,8 @@ def train(
 ) -> None:
     """Run the stage: write the averaged weights and the curve of the losses.
 
-    The same seed gives the same weights on the same machine with the same number of threads.
+    The same seed gives the same weights on the same machine with the same number of threads, also when the training
+    was killed in between: the next run goes on from a checkpoint beside `output`.
     """
     device = choose_device()
     raw, segments = read_raw(raw_path), read_segments(segments_path)
@@ -66,12 +70,17 @@ def train(
         dynamics=_mechanism(DynamicsEnsemble, dynamics_path, "dynamics") if config.lambda_tr > 0 else None,
         reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
     )
-    rows = _run(objective, windows, config, generator, f"train {task.name} seed {seed}")
+    settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
+    identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path])
+    # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
+    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    rows = _run(objective, windows, config, generator, checkpoint, identity, f"train {task.name} seed {seed}")
     model.save(output)
     with replacing(curve) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[-1].keys())
         writer.writeheader()
         writer.writerows(rows)
+    checkpoint.unlink(missing_ok=True)
     figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
     print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
 
@@ -82,38 +91,61 @@ def _mechanism(kind: type[AnyMechanism], path: Path | None, name: str) -> AnyMec
     return load_mechanism(kind, path)
 
 
+def _learning_rate(config: TrainConfig, step: int) -> float:
+    """Of the given step, counted from 1: a cosine from `learning_rate` to zero."""
+    return config.learning_rate * (1 + math.cos(math.pi * (step - 1) / config.train_steps)) / 2
+
+
 def _run(
-    objective: Objective, windows: Windows, config: TrainConfig, generator: torch.Generator, name: str
+    objective: Objective,
+    windows: Windows,
+    config: TrainConfig,
+    generator: torch.Generator,
+    checkpoint: Path,
+    identity: str,
+    name: str,
 ) -> list[dict[str, float]]:
     """The training loop; leaves the averaged weights in the model and returns the rows of the loss curve."""
     network = objective.model.network
     if next(network.parameters()).is_cuda:
         network.compile()
     parameters: list[torch.Tensor] = list(network.parameters())
-    average = [parameter.detach().clone() for parameter in parameters]
     optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.train_steps)
+    state = TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
+    bar = progress(config.train_steps, name)
+    if state.resume(checkpoint, identity):
+        bar.write(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
+        bar.initial = bar.n = state.step
     interval = max(1, config.train_steps // _ROWS)
-    sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=parameters[0].device))
-    rows: list[dict[str, float]] = []
-    for step in progress(range(1, config.train_steps + 1), name):
+    saved = time.monotonic()
+    for step in range(state.step + 1, config.train_steps + 1):
         terms = objective.terms(windows.draw(objective.plans_per_step, generator), generator)
         optimiser.zero_grad(set_to_none=True)
         terms["total"].backward()
+        optimiser.param_groups[0]["lr"] = _learning_rate(config, step)
         optimiser.step()
-        schedule.step()
         with torch.no_grad():
             # The average follows quickly at first: it would otherwise remember the random start of a short training.
             decay = min(config.ema_decay, step / (step + 10))
-            torch._foreach_lerp_(average, parameters, 1 - decay)
+            torch._foreach_lerp_(state.average, parameters, 1 - decay)
             for term, value in terms.items():
-                sums[term] += value.detach()
+                state.sums[term] = state.sums.get(term, 0) + value.detach()  # a new tensor: no shared memory
+        state.step = step
         if step % interval == 0 or step == config.train_steps:
-            count = step - (rows[-1]["step"] if rows else 0)
-            rows.append({"step": step, **{term: float(value) / count for term, value in sums.items()}})
-            sums.clear()
-            if not math.isfinite(rows[-1]["total"]):
-                raise UserError(f"{name}: the loss is not finite at step {step}; lower learning_rate or lambda_tr")
+            count = step - (state.rows[-1]["step"] if state.rows else 0)
+            state.rows.append({"step": step, **{term: float(value) / count for term, value in state.sums.items()}})
+            state.sums = {}
+            bar.set_postfix(loss=f"{state.rows[-1]['total']:.4f}", refresh=False)
+            if not (math.isfinite(state.rows[-1]["total"]) and state.is_finite()):
+                kept = f" ({checkpoint} keeps the last good state)" if checkpoint.exists() else ""
+                raise UserError(
+                    f"{name}: the loss is not finite at step {step}; lower learning_rate or lambda_tr{kept}"
+                )
+        if time.monotonic() - saved >= CHECKPOINT_SECONDS and state.is_finite():
+            state.save(checkpoint, identity)
+            saved = time.monotonic()
+        bar.update()
+    bar.close()
     with torch.no_grad():
-        torch._foreach_copy_(parameters, average)
-    return rows
+        torch._foreach_copy_(parameters, state.average)
+    return state.rows

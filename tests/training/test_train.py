@@ -2,11 +2,17 @@
 
 import csv
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dmemm.cli import main
+from dmemm.diffusion.objective import Objective
 from dmemm.models.storage import load_weights
 
 SIZES = [
@@ -32,12 +38,16 @@ def folder(tmp_path_factory):
     return path
 
 
-def train(variant, output, *overrides, seed=0, steps=20, mechanisms=True):
+def arguments(variant, output, *overrides, seed=0, steps=20, mechanisms=True):
     files = ["--raw", "raw.h5", "--segments", "segments.h5", "--output", output, "--curve", "curve.csv"]
     if mechanisms:
         files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
     steps_set = f"train_steps={{locomotion: {steps}, maze: {steps}}}"
-    return main(["train", "hopper-medium", variant, str(seed), *files, "--set", steps_set, *SIZES, *overrides])
+    return ["train", "hopper-medium", variant, str(seed), *files, "--set", steps_set, *SIZES, *overrides]
+
+
+def train(*names, **options):
+    return main(arguments(*names, **options))
 
 
 def test_loss_falls_and_the_curve_has_every_term(folder, monkeypatch):
@@ -99,3 +109,67 @@ def test_divergence_stops_with_a_message_and_keeps_the_earlier_weights(folder, m
     assert train("dmemm", "kept.safetensors", "learning_rate=1e30", steps=200) == 1
     assert "the loss is not finite at step" in capsys.readouterr().err
     assert (folder / "kept.safetensors").read_bytes() == before
+
+
+def _killed_halfway(arguments, checkpoint):
+    """Run a training in a process that saves after every step, and kill it once it has saved."""
+    code = "import sys, dmemm.cli, dmemm.training.train as t; t.CHECKPOINT_SECONDS = 0; dmemm.cli.main(sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()  # not finished by itself
+    return checkpoint
+
+
+@pytest.mark.parametrize("variant", ["dmemm", "diffuser"])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder, monkeypatch, capsys, variant):
+    monkeypatch.chdir(folder)
+    assert train(variant, "unbroken.safetensors", steps=300) == 0
+    curve, broken = (folder / "curve.csv").read_text(), folder / f"{variant}.broken.safetensors"
+    checkpoint = _killed_halfway(
+        arguments(variant, broken.name, steps=300), broken.with_suffix(".checkpoint.safetensors")
+    )
+    step = load_weights(checkpoint, "Checkpoint")[1]["step"]
+    assert 0 < step < 300 and not broken.exists()
+    assert train(variant, broken.name, steps=300) == 0
+    assert f"goes on from step {step}" in capsys.readouterr().err
+    assert broken.read_bytes() == (folder / "unbroken.safetensors").read_bytes()
+    assert (folder / "curve.csv").read_text() == curve
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert train("dmemm", "fresh.safetensors", "lambda_tr=0.5", steps=300) == 0
+    checkpoint = _killed_halfway(
+        arguments("dmemm", "other.safetensors", steps=300), folder / "other.checkpoint.safetensors"
+    )
+    shutil.copy(checkpoint, "kept")
+    for damage in (False, True):
+        content = Path("kept").read_bytes()
+        checkpoint.write_bytes(content[: len(content) // 2] if damage else content)
+        assert train("dmemm", "other.safetensors", "lambda_tr=0.5", steps=300) == 0
+        assert "goes on from" not in capsys.readouterr().err
+        assert (folder / "other.safetensors").read_bytes() == (folder / "fresh.safetensors").read_bytes()
+
+
+def test_divergence_keeps_the_last_good_state(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("dmemm.training.train.CHECKPOINT_SECONDS", 0)
+    terms, calls = Objective.terms, []
+
+    def diverging(self, *arguments):
+        calls.append(1)
+        values = terms(self, *arguments)
+        return values if len(calls) < 12 else {name: value * float("nan") for name, value in values.items()}
+
+    monkeypatch.setattr(Objective, "terms", diverging)
+    assert train("dmemm", "diverged.safetensors", steps=300) == 1
+    error = capsys.readouterr().err
+    assert "not finite at step 12" in error and "diverged.checkpoint.safetensors keeps the last good state" in error
+    tensors, header = load_weights(folder / "diverged.checkpoint.safetensors", "Checkpoint")
+    assert header["step"] == 11
+    assert all(value.isfinite().all() for value in tensors.values())
+    assert not (folder / "diverged.safetensors").exists()

@@ -1,0 +1,92 @@
+"""Checkpoints: a killed training goes on where it was and ends with the weights of an unbroken one."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmemm.errors import UserError
+from dmemm.models.storage import load_weights, save_weights
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None]) -> str:
+    """Digest of all that a training's result depends on: its settings, its input files, this package's code."""
+    digest = hashlib.sha256(json.dumps([settings, torch.__version__], sort_keys=True, default=str).encode())
+    for path in [*files, *sorted(_PACKAGE.rglob("*.py"))]:
+        if path is not None:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@dataclass
+class TrainingState:
+    """Everything that a gradient step changes.
+
+    Attributes:
+        parameters: of the network, updated in place.
+        average: their exponential moving average, of the same shapes.
+        optimiser: Adam over `parameters`.
+        generator: of windows, levels and noise.
+        sums: sum of each loss term over the steps since the last row of the curve.
+        rows: the loss curve so far.
+        step: gradient steps made.
+    """
+
+    parameters: list[Tensor]
+    average: list[Tensor]
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+
+    def is_finite(self) -> bool:
+        """Whether the network's weights are numbers (waits for the device)."""
+        return bool(torch.stack(torch._foreach_norm(self.parameters)).isfinite().all())
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write the state of the training that `identity` names; an earlier checkpoint is replaced only when done."""
+        tensors = {"generator": self.generator.get_state()}
+        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
+        for index, parameter in enumerate(self.parameters):
+            tensors[f"parameters.{index}"] = parameter
+            tensors[f"average.{index}"] = self.average[index]
+            for name, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser.{index}.{name}"] = value
+        save_weights(path, tensors, {"kind": "Checkpoint", "identity": identity, "step": self.step, "rows": self.rows})
+
+    def resume(self, path: Path, identity: str) -> bool:
+        """Take over the checkpoint at `path`; False, and nothing done, where there is none of this very training."""
+        if not path.exists():
+            return False
+        try:
+            tensors, header = load_weights(path, "Checkpoint")
+        except UserError:
+            return False
+        if header["identity"] != identity:
+            return False
+        with torch.no_grad():
+            for index, parameter in enumerate(self.parameters):
+                parameter.copy_(tensors[f"parameters.{index}"])
+                self.average[index].copy_(tensors[f"average.{index}"])
+                prefix = f"optimiser.{index}."
+                self.optimiser.state[parameter] = {
+                    name.removeprefix(prefix): value.to(parameter.device)
+                    for name, value in tensors.items()
+                    if name.startswith(prefix)
+                }
+        self.generator.set_state(tensors["generator"])
+        device = self.parameters[0].device
+        self.sums = {
+            name.removeprefix("sums."): value.to(device) for name, value in tensors.items() if name.startswith("sums.")
+        }
+        self.rows, self.step = header["rows"], header["step"]
+        return True
