@@ -99,6 +99,25 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
 
 
+def _consistency(arguments: argparse.Namespace) -> None:
+    from dmemm.evaluation.consistency import consistency
+
+    task, variant = get_task(arguments.task), get_variant(arguments.variant)
+    config = EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant)
+    consistency(
+        task,
+        variant.name,
+        config,
+        arguments.seed,
+        model_path=arguments.model,
+        dynamics_path=arguments.dynamics,
+        reward_path=arguments.reward,
+        raw_path=arguments.raw,
+        segments_path=arguments.segments,
+        output=arguments.output,
+    )
+
+
 def _table(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.tables import write_table
 
@@ -109,6 +128,12 @@ def _figure(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.figures import write_figure1
 
     write_figure1(arguments.scores, arguments.params, arguments.outputs)
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from dmemm.reporting.study import write_study
+
+    write_study(arguments.scores, arguments.consistency, arguments.csv, arguments.markdown, arguments.figure)
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
@@ -180,6 +205,13 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--statistics", type=Path, required=True, help="of the data set, as `download` wrote them")
     stage.add_argument("--output", type=Path, required=True, help="scores, JSON")
 
+    stage = _stage(stages, "consistency", _consistency, "Compare plans with what happens.", EvaluateConfig)
+    stage.add_argument("variant")
+    stage.add_argument("seed", type=int)
+    for name in ("model", "dynamics", "reward", "raw", "segments"):
+        stage.add_argument(f"--{name}", type=Path, required=True)
+    stage.add_argument("--output", type=Path, required=True, help="transition errors and spread of plans, JSON")
+
     stage = _stage(stages, "table", _table, "Write a table of the paper from score files.")
     stage.add_argument("number", type=int, choices=(1, 2, 3))
     stage.add_argument("--scores", type=Path, nargs="+", required=True)
@@ -191,6 +223,12 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--scores", type=Path, nargs="+", required=True)
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
     stage.add_argument("--outputs", type=Path, nargs="+", required=True, help="one file a format: png, pdf")
+
+    stage = _stage(stages, "study", _study, "Compare the method's choices.")
+    stage.add_argument("--scores", type=Path, nargs="+", required=True)
+    stage.add_argument("--consistency", type=Path, nargs="+", required=True)
+    for name in ("csv", "markdown", "figure"):
+        stage.add_argument(f"--{name}", type=Path, required=True)
 
     stage = _stage(stages, "metrics", _metrics, "Collect the tables' averages for `dvc metrics`.")
     stage.add_argument("--tables", type=Path, nargs="+", required=True)

@@ -124,6 +124,7 @@ class SegmentConfig(StageConfig):
 
     horizon: int
     weight_floor: float
+    held_out: float
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 
+# Of the study of settings: L_tr alone, without the other modulations, so that its choices can be told apart. `plain` is
+# Diffuser's training, with either output of the network.
+STUDY_FIXED: dict[str, float | str | bool] = {
+    "lambda_rd": 0.0,
+    "reward_loss": False,
+    "weighting": False,
+    "lambda_guide": 0.0,
+}
+_STUDY = re.compile(r"(sample|epsilon)-(?:plain|(paper|ddim|tweedie)-(uniform|snr)-([0-9.eE+-]+))")
 _SENSITIVITY = re.compile(r"(lambda_tr|lambda_rd)=([0-9.eE+-]+)")
 
 
@@ -66,8 +75,14 @@ def get_variant(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    point = _SENSITIVITY.fullmatch(name)
+    point, study = _SENSITIVITY.fullmatch(name), _STUDY.fullmatch(name)
     try:
+        if study:
+            predict, denoise, modulation_weight, value = study.groups()
+            fixed = {**_UNMODULATED, **STUDY_FIXED, "predict": predict}
+            if value is not None:
+                fixed |= {"lambda_tr": float(value), "denoise": denoise, "modulation_weight": modulation_weight}
+            return Variant(name, name, fixed)
         if point and float(point[2]) >= 0:
             return Variant(name, name, {point[1]: float(point[2])})
     except ValueError:

@@ -26,6 +26,8 @@ from workflow.stages import assignment, load
 HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not this file.\n"
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate)_(\w+)")
+# Built on demand only: `dvc repro` means the tables and the figure.
+UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?")
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
@@ -46,10 +48,10 @@ def matrix_lists(rule: str) -> dict[str, str]:
 
 @contextmanager
 def loaded_rules() -> Iterator[list[Rule]]:
-    """Parse the Snakefile and yield its rules that make files."""
+    """Parse the Snakefile and yield its rules that make files that DVC versions."""
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
-        yield [rule for rule in workflow.rules if rule.output]
+        yield [rule for rule in workflow.rules if rule.output and not UNVERSIONED.fullmatch(rule.name)]
 
 
 def generate(rules: Sequence[Rule], config: Params) -> str:

@@ -26,6 +26,7 @@ class Segments:
         lengths: int64, shape (windows,), steps before the episode's end, at most `horizon`; the rest is padding.
         returns: float32, shape (windows,), sum of the rewards of those steps.
         weights: float32, shape (windows,), in (0, 1], eq. 11.
+        held_out: bool, shape (windows,), windows of episodes that no diffusion network is trained on.
         normaliser: of transitions `[action, observation]`.
     """
 
@@ -34,6 +35,7 @@ class Segments:
     lengths: NDArray[np.int64]
     returns: NDArray[np.float32]
     weights: NDArray[np.float32]
+    held_out: NDArray[np.bool_]
     normaliser: Normaliser
 
 
@@ -48,8 +50,8 @@ def fit_normalisers(raw: RawData, task: Task) -> tuple[Normaliser, Normaliser]:
     return Normaliser.fit(raw.actions, kind), Normaliser.fit(raw.observations, kind)
 
 
-def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float) -> Segments:
-    """Index all windows of `raw`.
+def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, held_out: float = 0.0) -> Segments:
+    """Index all windows of `raw`; those of random episodes with about the share `held_out` of the steps are held out.
 
     Eq. 11's weight of a window is Σ r / (T_max r_max). Rewards may be negative or zero throughout, so each is first
     mapped by the data's own range to r' = (r - r_min) / (r_max - r_min); T_max is the horizon, so that
@@ -70,16 +72,28 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float) -
         lengths,
         returns.astype(np.float32),
         np.clip(share, weight_floor, 1).astype(np.float32),
+        _held_out(slices, held_out),
         Normaliser.join(*fit_normalisers(raw, task)),
     )
 
 
+def _held_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Which steps belong to held-out episodes: whole ones, so that no window of theirs overlaps another."""
+    lengths = slices[:, 1] - slices[:, 0]
+    order = np.random.default_rng(0).permutation(len(slices))
+    before = np.cumsum(lengths[order]) - lengths[order]
+    chosen = np.zeros(len(slices), dtype=bool)
+    chosen[order[before < share * lengths.sum()]] = True
+    chosen[order[-1]] = False  # a single episode is there to learn from
+    return np.repeat(chosen, lengths)
+
+
 def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> None:
     """Run the stage: read the raw data, write the windows."""
-    segments = make_segments(read_raw(raw_path), task, config.horizon, config.weight_floor)
+    segments = make_segments(read_raw(raw_path), task, config.horizon, config.weight_floor, config.held_out)
     with replacing(output) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["task"], file.attrs["horizon"] = task.name, config.horizon
-        for name in ("starts", "lengths", "returns", "weights"):
+        for name in ("starts", "lengths", "returns", "weights", "held_out"):
             values = getattr(segments, name)
             file.create_dataset(name, data=values, chunks=True, compression="lzf", shuffle=True)
         for name in Normaliser.names():
@@ -101,6 +115,7 @@ def read_segments(path: Path) -> Segments:
                 file["lengths"][:],
                 file["returns"][:],
                 file["weights"][:],
+                file["held_out"][:],
                 Normaliser(*(file[f"normaliser/{name}"][:] for name in Normaliser.names())),
             )
     except (OSError, KeyError) as error:

@@ -44,6 +44,7 @@ class Windows:
         self._starts = torch.as_tensor(segments.starts, device=device)
         self._lengths = torch.as_tensor(segments.lengths, device=device)
         self._weights = torch.as_tensor(segments.weights, device=device)
+        self._trained = torch.as_tensor(np.flatnonzero(~segments.held_out), device=device)
         self._offsets = torch.arange(self.horizon, device=device)
         self._rest: Tensor | None = None
         if task.is_maze:
@@ -66,5 +67,6 @@ class Windows:
         return Batch(tau, mask, torch.ones_like(mask), self._weights[index])
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
-        """Draw windows uniformly, with replacement."""
-        return self.batch(torch.randint(len(self), (count,), generator=generator, device=self._starts.device))
+        """Draw windows that are not held out, uniformly, with replacement."""
+        drawn = torch.randint(len(self._trained), (count,), generator=generator, device=self._starts.device)
+        return self.batch(self._trained[drawn])

@@ -83,6 +83,24 @@ def test_batches_hold_the_stored_steps_and_never_cross_an_episode(lengths, horiz
         assert torch.equal(batch.learned, batch.mask if task is HOPPER else torch.ones_like(batch.mask))
 
 
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=30), share=st.floats(0, 0.5))
+@settings(max_examples=40, deadline=None)
+def test_held_out_are_whole_episodes_that_training_never_draws(lengths, share):
+    raw = raw_data(lengths)
+    segments = make_segments(raw, HOPPER, 3, 0.1, share)
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    held_out = {int(e) for e in episode[segments.held_out]}
+    assert set(episode[~segments.held_out].tolist()).isdisjoint(held_out)
+    assert len(held_out) < len(lengths)
+    steps = sum(lengths[e] for e in held_out)
+    assert steps <= share * sum(lengths) + max(lengths)
+    assert share == 0 or len(lengths) == 1 or steps >= min(share * sum(lengths), sum(lengths) - max(lengths))
+    windows = Windows(raw, segments, HOPPER, torch.device("cpu"))
+    windows.batch = lambda index: index
+    drawn = windows.draw(500, torch.Generator().manual_seed(0)).numpy()
+    assert not segments.held_out[drawn].any()
+
+
 def test_drawing_is_seeded():
     raw = raw_data([9, 5])
     windows = Windows(raw, make_segments(raw, HOPPER, 3, 0.1), HOPPER, torch.device("cpu"))
@@ -107,12 +125,12 @@ def test_normaliser_inverts_and_survives_constant_dimensions(kind):
 def test_file_holds_indices_and_reads_back(tmp_path):
     raw = raw_data([40, 60])
     write_raw(tmp_path / "raw.hdf5", raw)
-    segment(HOPPER, SegmentConfig(8, 0.1), tmp_path / "raw.hdf5", tmp_path / "a.h5")
-    segment(HOPPER, SegmentConfig(8, 0.1), tmp_path / "raw.hdf5", tmp_path / "b.h5")
+    segment(HOPPER, SegmentConfig(8, 0.1, 0.3), tmp_path / "raw.hdf5", tmp_path / "a.h5")
+    segment(HOPPER, SegmentConfig(8, 0.1, 0.3), tmp_path / "raw.hdf5", tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-    read, made = read_segments(tmp_path / "a.h5"), make_segments(raw, HOPPER, 8, 0.1)
+    read, made = read_segments(tmp_path / "a.h5"), make_segments(raw, HOPPER, 8, 0.1, 0.3)
     assert read.horizon == 8
-    for name in ("starts", "lengths", "returns", "weights"):
+    for name in ("starts", "lengths", "returns", "weights", "held_out"):
         assert np.array_equal(getattr(read, name), getattr(made, name))
     assert np.array_equal(read.normaliser.scale, made.normaliser.scale)
     (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:500])

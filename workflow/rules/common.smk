@@ -6,7 +6,7 @@ from pathlib import Path
 from dmemm.config import DownloadConfig, DynamicsConfig, EvaluateConfig, RewardConfig, SegmentConfig, TrainConfig
 from dmemm.errors import UserError
 from dmemm.tasks import TASKS
-from dmemm.variants import VARIANTS, Variant
+from dmemm.variants import STUDY_FIXED, VARIANTS, Variant
 from workflow.imports import sources
 from workflow.stages import assignments, gpus, load
 
@@ -35,3 +35,8 @@ wildcard_constraints:
     maze="|".join(task.body for task in TASKS.values() if task.protocol == "multi2d"),
     seed=r"0|[1-9]\d*",
     value=r"[0-9.eE+-]+",
+
+
+def argument(text):
+    """A path's pattern as it stands in a command."""
+    return text.replace("{", "{wildcards.")

@@ -2,23 +2,21 @@
 MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
 
 
-def evaluate_rule(name, variant):
+def evaluate_rule(name, variant, models="results/models", scores="results/eval"):
     data = "maze2d-{maze}" if name in MULTI2D else "{task}"
     task = "multi2d-{maze}" if name in MULTI2D else "{task}"
-    task_argument = task.replace("{", "{wildcards.")
-    variant_argument = variant.name.replace("{", "{wildcards.")
 
     rule:
         name:
             f"evaluate_{name}"
         input:
-            model=f"results/models/{data}/{variant.network}/seed{{seed}}.safetensors",
+            model=f"{models}/{data}/{variant.network}/seed{{seed}}.safetensors",
             reward=REWARD.replace("{task}", data),
             statistics=STATISTICS.replace("{task}", data),
             **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
             code=sources("dmemm.evaluation.evaluate", "dmemm.variants"),
         output:
-            scores=f"results/eval/{variant.name}/{task}/seed{{seed}}.json",
+            scores=f"{scores}/{variant.name}/{task}/seed{{seed}}.json",
         log:
             f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.log",
         benchmark:
@@ -31,7 +29,7 @@ def evaluate_rule(name, variant):
         params:
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),
         shell:
-            f"python -m dmemm evaluate {task_argument} {variant_argument} {{wildcards.seed}}"
+            f"python -m dmemm evaluate {argument(task)} {argument(variant.name)} {{wildcards.seed}}"
             + " --model {input.model} --reward {input.reward} --statistics {input.statistics}"
             + (" --dynamics {input.dynamics}" if variant.transition_guided else "")
             + " --output {output.scores} --set {params:q} > {log} 2>&1"

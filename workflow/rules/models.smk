@@ -40,7 +40,7 @@ NETWORKS = {name: variant for name, variant in VARIANTS.items() if variant.netwo
 POINTS = {key: Variant(f"{key}={{value}}", f"{key}={{value}}", {key: "{value}"}) for key in ("lambda_tr", "lambda_rd")}
 
 
-def train_rule(name, variant):
+def train_rule(name, variant, folder="results/models/{task}"):
     rule:
         name:
             f"train_{name}"
@@ -50,8 +50,8 @@ def train_rule(name, variant):
             **({"dynamics": DYNAMICS, "reward": REWARD} if variant.modulated else {}),
             code=sources("dmemm.training.train", "dmemm.variants"),
         output:
-            model=f"results/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
-            curve=f"results/models/{{task}}/{variant.name}/seed{{seed}}.csv",
+            model=f"{folder}/{variant.name}/seed{{seed}}.safetensors",
+            curve=f"{folder}/{variant.name}/seed{{seed}}.csv",
         log:
             f"logs/train/{{task}}/{variant.name}/seed{{seed}}.log",
         benchmark:
@@ -64,7 +64,7 @@ def train_rule(name, variant):
         params:
             **assignments(config, TrainConfig.parameters(), variant.fixed),
         shell:
-            f"python -m dmemm train {{wildcards.task}} {variant.name.replace('{', '{wildcards.')} {{wildcards.seed}}"
+            f"python -m dmemm train {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
             + " --raw {input.raw} --segments {input.segments}"
             + (" --dynamics {input.dynamics} --reward {input.reward}" if variant.modulated else "")
             + " --output {output.model} --curve {output.curve} --set {params:q} > {log} 2>&1"

@@ -1,0 +1,131 @@
+"""The study of settings: what the network predicts, which estimator, how modulated, how strongly."""
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from dmemm.errors import UserError
+from dmemm.files import read_json, replacing
+from dmemm.reporting.scores import Row, describe, group_rows, load_scores
+
+# Measure → what a column says; all of one network, so that a mean ± standard error over seeds can be given.
+MEASURES = {
+    "diffusion_loss": "diffusion loss",
+    "model_error": "error, model",
+    "model_error_median": "median",
+    "simulator_error": "error, simulator",
+    "simulator_error_median": "median",
+    "open_loop_error": "open loop",
+    "spread": "spread",
+    "diversity": "diversity",
+    "score": "score",
+}
+_PANELS = {"simulator_error": "transition error against the simulator", "spread": "spread / data's", "score": "score"}
+
+
+def write_study(
+    scores: Sequence[Path], consistency: Sequence[Path], csv_path: Path, markdown: Path, figure: Path
+) -> None:
+    """Write the study: one row a task and setting, mean and standard error over seeds of every measure.
+
+    Args:
+        scores: files of `evaluate`.
+        consistency: files of `consistency`, for the same tasks, settings and seeds.
+        csv_path: output for programs.
+        markdown: output for people.
+        figure: PNG; transition error, spread and score of every setting.
+
+    Raises:
+        UserError: the files do not belong together, or cannot be read or written.
+    """
+    rows = group_rows(load_scores(scores))
+    measured = {(record["task"], record["variant"], record["seed"]): record for record in map(read_json, consistency)}
+    lines = [_line(row, variant, measured) for row in rows for variant in row.variants]
+    with (
+        replacing(csv_path) as csv_file,
+        replacing(markdown) as markdown_file,
+        replacing(figure) as png_file,
+        csv_file.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        markdown_file.write_text(_markdown(rows, lines), encoding="utf-8")
+        with style.context("default"):
+            _draw(rows, lines).savefig(png_file, format="png", dpi=150, metadata={"Software": None})
+
+
+def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    predict, *choices = variant.split("-")
+    denoise, modulation_weight, lambda_tr = choices if len(choices) == 3 else ("", "", "0")
+    line: dict[str, Any] = {
+        "task": row.task,
+        "variant": variant,
+        "predict": predict,
+        "denoise": denoise,
+        "modulation_weight": modulation_weight,
+        "lambda_tr": lambda_tr,
+        "seeds": row.seeds,
+    }
+    records = []
+    for score in row.variants[variant]:
+        record = measured.get((row.task, variant, score.seed))
+        if record is None:
+            raise UserError(f"{row.task}: no consistency of {variant}, seed {score.seed}; run the consistency stage")
+        last = record["open_loop_error"][-1]
+        records.append({**record, "open_loop_error": last, "score": statistics.fmean(score.scores)})
+    for measure in MEASURES:
+        values = [record[measure] for record in records]
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        line[measure], line[f"{measure}_standard_error"] = f"{statistics.fmean(values):.6g}", f"{error:.3g}"
+    return line
+
+
+def _markdown(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> str:
+    text = (
+        "**Which setting works.** What the network predicts - estimator - weight of levels - λ_tr; `plain` is"
+        " Diffuser's training. No weights of eq. 11, no reward loss. Transition errors are squared and summed over the"
+        f" normalised state, means and medians over transitions. {describe(rows)}\n"
+    )
+    for row in rows:
+        text += f"\n{row.task}\n\n| setting | {' | '.join(MEASURES.values())} |\n|---|{'---:|' * len(MEASURES)}\n"
+        for line in lines:
+            if line["task"] == row.task:
+                cells = (f"{float(line[m]):.3g} ± {float(line[f'{m}_standard_error']):.1g}" for m in MEASURES)
+                text += f"| {line['variant']} | {' | '.join(cells)} |\n"
+    return text
+
+
+def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:
+    settings = list(dict.fromkeys(line["variant"] for line in lines))
+    figure = Figure(figsize=(11, 0.24 * len(settings) * len(rows) + 1.2), layout="constrained")
+    panels = figure.subplots(len(rows), len(_PANELS), sharey=True, squeeze=False)
+    for row, axes_row in zip(rows, panels, strict=True):
+        own = [line for line in lines if line["task"] == row.task]
+        for (measure, label), axes in zip(_PANELS.items(), axes_row, strict=True):
+            for line in own:
+                plain = line["variant"].endswith("-plain")
+                axes.errorbar(
+                    float(line[measure]),
+                    settings.index(line["variant"]),
+                    xerr=float(line[f"{measure}_standard_error"]),
+                    fmt="D" if plain else "o",
+                    color="#000000" if plain else "#0072B2" if line["predict"] == "sample" else "#D55E00",
+                    capsize=2,
+                    markersize=4,
+                )
+            if measure.endswith("error"):
+                axes.set_xscale("log")
+            axes.set_xlabel(label)
+            axes.grid(color="0.9")
+            axes.set_axisbelow(True)
+        axes_row[0].set_yticks(range(len(settings)), settings, fontsize=7)
+        axes_row[0].set_ylim(len(settings) - 0.5, -0.5)
+        axes_row[0].set_title(row.task, loc="left", fontsize=10)
+    return figure
