@@ -96,6 +96,32 @@ def _learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - 1) / config.train_steps)) / 2
 
 
+def new_state(objective: Objective, generator: torch.Generator) -> TrainingState:
+    """The state before the first step; on a GPU the network is compiled."""
+    network = objective.model.network
+    parameters: list[torch.Tensor] = list(network.parameters())
+    if parameters[0].is_cuda:
+        network.compile()
+    optimiser = torch.optim.Adam(parameters, lr=objective.config.learning_rate, fused=True)
+    return TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
+
+
+def gradient_step(objective: Objective, windows: Windows, config: TrainConfig, state: TrainingState) -> None:
+    """One step of algorithm 2: draw plans, descend eq. 12, move the average. Nothing here waits for a GPU."""
+    state.step += 1
+    terms = objective.terms(windows.draw(objective.plans_per_step, state.generator), state.generator)
+    state.optimiser.zero_grad(set_to_none=True)
+    terms["total"].backward()
+    state.optimiser.param_groups[0]["lr"] = _learning_rate(config, state.step)
+    state.optimiser.step()
+    with torch.no_grad():
+        # The average follows quickly at first: it would otherwise remember the random start of a short training.
+        decay = min(config.ema_decay, state.step / (state.step + 10))
+        torch._foreach_lerp_(state.average, state.parameters, 1 - decay)
+        for term, value in terms.items():
+            state.sums[term] = state.sums.get(term, 0) + value.detach()  # a new tensor: no shared memory
+
+
 def _run(
     objective: Objective,
     windows: Windows,
@@ -106,12 +132,7 @@ def _run(
     name: str,
 ) -> list[dict[str, float]]:
     """The training loop; leaves the averaged weights in the model and returns the rows of the loss curve."""
-    network = objective.model.network
-    if next(network.parameters()).is_cuda:
-        network.compile()
-    parameters: list[torch.Tensor] = list(network.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-    state = TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
+    state = new_state(objective, generator)
     bar = progress(config.train_steps, name)
     if state.resume(checkpoint, identity):
         bar.write(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
@@ -119,18 +140,7 @@ def _run(
     interval = max(1, config.train_steps // _ROWS)
     saved = time.monotonic()
     for step in range(state.step + 1, config.train_steps + 1):
-        terms = objective.terms(windows.draw(objective.plans_per_step, generator), generator)
-        optimiser.zero_grad(set_to_none=True)
-        terms["total"].backward()
-        optimiser.param_groups[0]["lr"] = _learning_rate(config, step)
-        optimiser.step()
-        with torch.no_grad():
-            # The average follows quickly at first: it would otherwise remember the random start of a short training.
-            decay = min(config.ema_decay, step / (step + 10))
-            torch._foreach_lerp_(state.average, parameters, 1 - decay)
-            for term, value in terms.items():
-                state.sums[term] = state.sums.get(term, 0) + value.detach()  # a new tensor: no shared memory
-        state.step = step
+        gradient_step(objective, windows, config, state)
         if step % interval == 0 or step == config.train_steps:
             count = step - (state.rows[-1]["step"] if state.rows else 0)
             state.rows.append({"step": step, **{term: float(value) / count for term, value in state.sums.items()}})
@@ -147,5 +157,5 @@ def _run(
         bar.update()
     bar.close()
     with torch.no_grad():
-        torch._foreach_copy_(parameters, state.average)
+        torch._foreach_copy_(state.parameters, state.average)
     return state.rows

@@ -1,0 +1,207 @@
+"""Speed of training, as ratios of medians measured side by side in one run.
+
+    python benchmarks/training.py [--diffuser FOLDER]
+
+Full-size U-Net of hopper (3.96 million parameters), horizon 100, K = 100. FOLDER is a clone of
+github.com/jannerm/diffuser (it needs `pip install einops`): its own model, loss, optimiser and averaging, on batches
+that are in memory already.
+"""
+
+import argparse
+import copy
+import resource
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmemm.config import TrainConfig
+from dmemm.data.raw import RawData
+from dmemm.data.segments import make_segments
+from dmemm.data.windows import Windows
+from dmemm.device import choose_device
+from dmemm.diffusion.denoise import denoise_chain
+from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.objective import Objective
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.tasks import get_task
+from dmemm.training.train import gradient_step, new_state
+
+OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
+TASK = get_task("hopper-medium")
+PLAIN = TrainConfig(
+    lambda_tr=0.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, unet_width=32, unet_mults=(1, 2, 4, 8),
+    train_steps=1_000_000, batch_size=32, learning_rate=2e-4, ema_decay=0.995, first_action_weight=10.0,
+    predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
+)  # fmt: skip
+MODULATED = replace(PLAIN, lambda_tr=0.1, lambda_rd=0.05, weighting=True)
+
+
+def windows(device: torch.device) -> Windows:
+    """Random transitions in episodes of 500 steps."""
+    rng, count = np.random.default_rng(0), 20_000
+    ends = np.arange(1, count + 1) % 500 == 0
+    arrays = [rng.normal(size=(count, n)).astype(np.float32) for n in (OBSERVATION, ACTION, OBSERVATION)]
+    reward = rng.normal(size=count).astype(np.float32)
+    raw = RawData(arrays[0], arrays[1], reward, ends, np.zeros(count, dtype=bool), arrays[2], "local", TASK.name)
+    return Windows(raw, make_segments(raw, TASK, HORIZON, 0.1), TASK, device)
+
+
+def training_step(config: TrainConfig, data: Windows, device: torch.device) -> Callable[[], None]:
+    """A gradient step of this project, as the training loop takes it."""
+    torch.manual_seed(0)
+    sizes = {"diffusion_steps": STEPS, "unet_width": config.unet_width, "unet_mults": config.unet_mults}
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": False}
+    model = DiffusionModel({**header, **sizes, "predict": config.predict}, device)
+    dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
+    reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
+    objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
+    state = new_state(objective, torch.Generator(device).manual_seed(0))
+    return lambda: gradient_step(objective, data, config, state)
+
+
+def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
+    """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two."""
+    # Its package imports mujoco-py and a renderer, of which the model needs nothing.
+    package, utils = types.ModuleType("diffuser"), types.ModuleType("diffuser.utils")
+    package.__path__ = [str(folder / "diffuser")]
+    package.utils = utils  # type: ignore[attr-defined]
+    sys.modules.update({"diffuser": package, "diffuser.utils": utils})
+    from diffuser.models.diffusion import GaussianDiffusion
+    from diffuser.models.temporal import TemporalUnet
+
+    torch.manual_seed(0)
+    horizon, dim = 104, OBSERVATION + ACTION  # it fails on 100, which is no multiple of 8
+    network = TemporalUnet(horizon, dim, OBSERVATION, dim=32, dim_mults=(1, 2, 4, 8))
+    model = GaussianDiffusion(
+        network, horizon, OBSERVATION, ACTION, n_timesteps=STEPS, loss_type="l2", predict_epsilon=False,
+        clip_denoised=True, action_weight=10,
+    ).to(device)  # fmt: skip
+    average = copy.deepcopy(model)
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
+    batches = torch.randn(16, 32, horizon, dim, device=device)
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        batch = batches[count % len(batches)]
+        loss, _ = model.loss(batch, {0: batch[:, 0, ACTION:]})
+        (loss / 2).backward()
+        count += 1
+        if count % 2 == 0:
+            optimiser.step()
+            optimiser.zero_grad()
+        if count % 20 == 0:
+            for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
+                ours.data = ours.data * 0.995 + 0.005 * theirs.data
+
+    return step
+
+
+def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Eq. 8 for one trajectory: by the literal loop for one k (half of K), and by one batched call for every k."""
+    torch.manual_seed(0)
+    sizes = {"diffusion_steps": STEPS, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "epsilon"}
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": False}
+    model = DiffusionModel({**header, **sizes}, device).requires_grad_(False)
+    tau0, noise = torch.randn(2, 1, HORIZON, OBSERVATION + ACTION, device=device)
+    process, levels = model.process, torch.arange(STEPS, device=device)
+
+    def literal() -> None:
+        estimate = tau0 + process.noise_ratio[STEPS // 2 - 1] * noise
+        for i in range(STEPS // 2):
+            k = levels[i : i + 1]
+            estimate = estimate - process.paper_coefficients[i] * model.network(process.q_sample(tau0, k, noise), k)
+
+    def batched() -> None:
+        tau = process.q_sample(tau0[:, None], levels[None], noise[:, None])
+        denoise_chain(process, tau0, noise, model.network(tau[0], levels)[None], "paper")
+
+    return literal, batched
+
+
+def measure(cases: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each, taken in turns so that what disturbs the machine disturbs all."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(rounds + 2):
+        for name, run in cases.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(3):
+                run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn >= 2:  # the first turns compile and warm up
+                times[name].append((time.perf_counter() - start) / 3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP a second of a square product."""
+    a = torch.randn(2048, 2048, device=device).to(dtype)
+    seconds = measure({"product": lambda: (a @ a, None)[1]}, 7, device)["product"]
+    return float(2 * 2048**3 / seconds)
+
+
+def flops() -> float:
+    """FLOP of a plain training step, forward and backward."""
+    cpu = torch.device("cpu")
+    run = training_step(PLAIN, windows(cpu), cpu)
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--diffuser", type=Path, help="a clone of github.com/jannerm/diffuser")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    device = choose_device()
+    data = windows(device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}\n")
+    cases = {
+        "plain": training_step(PLAIN, data, device),
+        "plain, 100 evaluations": training_step(replace(PLAIN, batch_size=100), data, device),
+        "modulated, tweedie": training_step(replace(MODULATED, batch_size=100), data, device),
+        "modulated, ddim (one plan, 100 levels)": training_step(
+            replace(MODULATED, batch_size=100, denoise="ddim"), data, device
+        ),
+    }
+    cases["eq. 8, literal loop, one k"], cases["eq. 8, batched, every k"] = eq8(device)
+    if arguments.diffuser:
+        cases["Diffuser's own, eager"] = diffuser_step(arguments.diffuser, device)
+    seconds = measure(cases, arguments.rounds, device)
+    print("| case | ms |\n| --- | ---: |")
+    for case, value in seconds.items():
+        print(f"| {case} | {1000 * value:.1f} |")
+    plain, equal = seconds["plain"], seconds["plain, 100 evaluations"]
+    print("\n| ratio | |\n| --- | ---: |")
+    print(f"| modulated (tweedie) / plain, equal evaluations | {seconds['modulated, tweedie'] / equal:.2f} |")
+    chained = seconds["modulated, ddim (one plan, 100 levels)"]
+    print(f"| modulated (ddim) / plain, equal evaluations | {chained / equal:.2f} |")
+    speedup = STEPS * seconds["eq. 8, literal loop, one k"] / seconds["eq. 8, batched, every k"]
+    print(f"| literal eq. 8 for every k / batched | {speedup:.0f} |")
+    if arguments.diffuser:
+        print(f"| Diffuser's own / plain, batch 32 | {seconds['Diffuser' + chr(39) + 's own, eager'] / plain:.2f} |")
+    work = flops()
+    for dtype in (torch.float32, torch.bfloat16):
+        floor = work / matrix_rate(dtype, device)
+        print(f"| plain / floor in {str(dtype)[6:]} ({1000 * floor:.1f} ms) | {plain / floor:.2f} |")
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
+    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\npeak memory of all of the above: {peak:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()
