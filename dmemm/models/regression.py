@@ -19,7 +19,7 @@ from dmemm.progress import progress
 from dmemm.tasks import Task
 
 _BATCH = 256
-_LEARNING_RATE = 1e-3
+_LEARNING_RATE = 5e-3
 _HELD_OUT = 0.1  # share of the transitions that no member is trained on
 _HELD_OUT_MAX = 10_000
 
@@ -92,7 +92,7 @@ def _fit(
             loss.backward()
             optimiser.step()
         with torch.no_grad():
-            losses = model.loss(s[test], a[test], target[test])
+            losses = model.held_out_loss(s[test], a[test], target[test])
             better = losses < best
             best = torch.where(better, losses, best)
             for copy, parameter in zip(kept, model.parameters(), strict=True):
