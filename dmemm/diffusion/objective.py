@@ -81,7 +81,7 @@ class Objective:
         tau = conditioning.apply(process.q_sample(tau0, k, noise), tau0)
         with torch.autocast(tau0.device.type, torch.bfloat16, enabled=tau0.is_cuda):
             output = self.model.network(tau.flatten(0, 1), k.flatten())
-        output = output.float().view(plans, levels, horizon, dim)
+        output = output.to(tau0.dtype).view(plans, levels, horizon, dim)
 
         target = tau0 if self.model.predict == "sample" else noise
         error = torch.where(conditioning.known, 0, output - target).square() * self._entry_weights(horizon, dim, tau0)

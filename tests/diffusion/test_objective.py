@@ -1,4 +1,6 @@
-"""Eqs. 9 to 12 against literal loops, masks, conditioning, and the variants' terms."""
+"""Eqs. 9 to 12 against literal loops in float64, masks, conditioning, and the variants' terms."""
+
+import math
 
 import pytest
 import torch
@@ -7,14 +9,22 @@ from dmemm.config import TrainConfig
 from dmemm.data.windows import Batch
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective, reward_loss, transition_loss
+from dmemm.diffusion.process import Process
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
 ACTION, OBSERVATION, HORIZON = 2, 3, 5
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def config(**changed):
-    values = dict(lambda_tr=0.1, lambda_rd=0.05, diffusion_steps=6, unet_width=8, unet_mults=(1, 2), train_steps=2,
+    values = dict(lambda_tr=0.1, lambda_rd=0.05, reward_loss=True, diffusion_steps=6, unet_width=8, unet_mults=(1, 2), train_steps=2,
                   batch_size=12, learning_rate=1e-3, ema_decay=0.9, first_action_weight=1.0, predict="sample",
                   denoise="tweedie", modulation_weight="uniform", weighting=True)  # fmt: skip
     return TrainConfig(**(values | changed))
@@ -25,6 +35,7 @@ def build(cfg, goal=False):
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": goal}
     sizes = {"unet_width": cfg.unet_width, "unet_mults": cfg.unet_mults}
     model = DiffusionModel({**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU)
+    model.process = Process(cfg.diffusion_steps, dtype=torch.float64)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 3, 16).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 16).requires_grad_(False)
     return Objective(cfg, model, dynamics if cfg.lambda_tr else None, reward if cfg.lambda_rd else None)
@@ -52,8 +63,8 @@ def test_transition_and_reward_losses_are_the_sums_of_eqs_9_and_10():
             if t + 1 < HORIZON and plans.mask[row, t + 1]:
                 members = [s + objective.dynamics.outputs(s[None], a[None])[m, 0, :OBSERVATION] for m in range(3)]
                 expected_tr += (plans.tau[row, t + 1, ACTION:] - sum(members) / 3).square().sum().item()
-        assert measured[row].item() == pytest.approx(expected_tr, rel=1e-4, abs=1e-6)
-        assert rewards[row].item() == pytest.approx(expected_rd, rel=1e-4, abs=1e-6)
+        assert measured[row].item() == pytest.approx(expected_tr, rel=1e-10)
+        assert rewards[row].item() == pytest.approx(expected_rd, rel=1e-10)
 
 
 def test_total_is_eq_12():
@@ -81,7 +92,7 @@ def test_weighted_diffusion_loss_is_eq_11(predict):
         error[0, ACTION:] = 0
         total += plans.weight[row] * error[: 5 if row < 6 else 2].sum()
     assert set(terms) == {"total", "wdiff"}
-    assert terms["wdiff"].item() == pytest.approx(total.item() / 12 / (HORIZON * (ACTION + OBSERVATION)), rel=1e-4)
+    assert terms["wdiff"].item() == pytest.approx(total.item() / 12 / (HORIZON * (ACTION + OBSERVATION)), rel=1e-10)
 
 
 def test_padding_has_no_influence():
@@ -123,3 +134,65 @@ def test_known_entries_are_never_noised():
     for t in (0, HORIZON - 1):
         assert torch.equal(seen[0][:, t, ACTION:], plans.tau[:, t, ACTION:])
         assert not torch.isclose(seen[0][:, t, :ACTION], plans.tau[:, t, :ACTION]).any()
+
+
+def literal_estimate(objective, tau0, noise, level, known):
+    """Eq. 8 (or its ddim form, or one step) for one plan and one k, a network call at a time."""
+    cfg, network = objective.config, objective.model.network
+    cumprod = objective.model.process.alphas_cumprod.tolist()
+
+    def predicted_noise(i):
+        tau = math.sqrt(cumprod[i]) * tau0 + math.sqrt(1 - cumprod[i]) * noise
+        tau[known] = tau0[known]
+        output = network(tau[None], torch.tensor([i]))[0]
+        if cfg.predict == "epsilon":
+            return output
+        return (tau - math.sqrt(cumprod[i]) * output) / math.sqrt(1 - cumprod[i])
+
+    def ratio(i):
+        return math.sqrt((1 - cumprod[i]) / cumprod[i])
+
+    if cfg.denoise == "tweedie":
+        tau = math.sqrt(cumprod[level]) * tau0 + math.sqrt(1 - cumprod[level]) * noise
+        tau[known] = tau0[known]
+        estimate = (tau - math.sqrt(1 - cumprod[level]) * predicted_noise(level)) / math.sqrt(cumprod[level])
+    else:
+        estimate = tau0 + ratio(level) * noise
+        for i in range(level + 1):
+            if cfg.denoise == "paper":
+                alpha = cumprod[i] / (cumprod[i - 1] if i else 1.0)
+                c = (1 - alpha) / math.sqrt((1 - cumprod[i]) * cumprod[i])
+            else:
+                c = ratio(i) - (ratio(i - 1) if i else 0.0)
+            estimate = estimate - c * predicted_noise(i)
+    estimate[known] = tau0[known]
+    return estimate
+
+
+@pytest.mark.parametrize("modulation_weight", ["uniform", "snr"])
+@pytest.mark.parametrize("predict", ["sample", "epsilon"])
+@pytest.mark.parametrize("denoise", ["paper", "ddim", "tweedie"])
+def test_modulation_losses_are_those_of_plans_denoised_one_call_at_a_time(denoise, predict, modulation_weight):
+    cfg = config(denoise=denoise, predict=predict, modulation_weight=modulation_weight, lambda_tr=0.3, lambda_rd=0.7)
+    objective, plans = build(cfg, goal=True), batch(3, [5, 4, 2])
+    terms = objective.terms(plans, torch.Generator().manual_seed(9))
+    generator = torch.Generator().manual_seed(9)
+    noise = torch.randn(3, 1, HORIZON, ACTION + OBSERVATION, generator=generator)[:, 0]
+    drawn = torch.randint(6, (3, 1), generator=generator)[:, 0].tolist()
+    known = objective.model.conditioning.known
+    tr, rd, count = 0.0, 0.0, 0
+    for row in range(3):
+        for level in [drawn[row]] if denoise == "tweedie" else range(6):
+            estimate = literal_estimate(objective, plans.tau[row], noise[row], level, known)
+            a, s = estimate[:, :ACTION], estimate[:, ACTION:]
+            weight = objective.model.process.alphas_cumprod[level].item() if modulation_weight == "snr" else 1.0
+            for t in range(HORIZON):
+                if plans.mask[row, t]:
+                    rd -= weight * objective.reward(s[t], a[t]).item()
+                if t + 1 < HORIZON and plans.mask[row, t + 1]:
+                    tr += weight * (s[t + 1] - objective.dynamics(s[t], a[t])).square().sum().item()
+            count += HORIZON * (ACTION + OBSERVATION)
+    assert terms["tr"].item() == pytest.approx(tr / count, rel=1e-8)
+    assert terms["rd"].item() == pytest.approx(rd / count, rel=1e-8)
+    total = terms["wdiff"] + 0.3 * terms["tr"] + 0.7 * terms["rd"]
+    assert terms["total"].item() == pytest.approx(total.item(), rel=1e-12)

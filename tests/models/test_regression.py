@@ -87,3 +87,17 @@ def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
     (folder / "again.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(UserError, match="cannot read weights"):
         load_mechanism(RewardModel, folder / "again.safetensors")
+
+
+def test_the_mean_is_learned_as_by_least_squares_whatever_the_variance():
+    torch.manual_seed(0)
+    model = DynamicsEnsemble(3, 2, 4, 16).double()
+    s, a, target = (torch.randn(4, 7, n, dtype=torch.float64) for n in (3, 2, 3))
+    target.requires_grad_()
+    (gradient,) = torch.autograd.grad(model.loss(s, a, target).sum(), target)
+    mean, log_variance = model._gaussians(s, a)
+    torch.testing.assert_close(gradient, (target - mean) / (7 * 3))
+    # Training stops by the likelihood itself.
+    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = -(normal.log_prob(target) + 0.5 * np.log(2 * np.pi)).mean(dim=(1, 2))
+    torch.testing.assert_close(model.held_out_loss(s, a, target), expected)
