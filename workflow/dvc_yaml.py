@@ -31,7 +31,9 @@ UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?")
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
-PLOTS: dict[str, dict[str, str]] = {"curve": {"x": "step"}, "png": {}}
+PLOTS = {"png"}
+# Plots of outputs: one a file in the folder, a line a loss term.
+CURVES = {"results/curves": {"x": "step", "y": ["total", "wdiff", "tr", "rd"]}}
 
 
 def matrix_lists(rule: str) -> dict[str, str]:
@@ -63,7 +65,7 @@ def generate(rules: Sequence[Rule], config: Params) -> str:
     outputs = [strip_wildcard_constraints(file) for rule in rules for file in rule.output]
     prefixes = {file: _static_prefix(file) for file in outputs if "{" in file}
     stages = {rule.name: _stage(rule, prefixes, config) for rule in rules}
-    return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=1000)
+    return HEADER + yaml.safe_dump({"stages": stages, "plots": [CURVES]}, sort_keys=False, width=1000)
 
 
 def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, Any]:
@@ -88,8 +90,7 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
         if name in METRICS:
             stage.setdefault("metrics", []).append(_template(file))
         elif name in PLOTS:
-            axes = PLOTS[name]
-            stage.setdefault("plots", []).append({_template(file): dict(axes)} if axes else _template(file))
+            stage.setdefault("plots", []).append(_template(file))
         else:
             stage.setdefault("outs", []).append(_template(file))
     return {key: value for key, value in stage.items() if value}

@@ -26,6 +26,7 @@ from dmemm.training.checkpoint import TrainingState, fingerprint
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints: what a killed training loses at most
 _ROWS = 100  # of the loss curve
+_COLUMNS = ("step", "total", "wdiff", "tr", "rd")  # a term that a variant's loss lacks is empty
 
 
 def train(
@@ -77,7 +78,7 @@ def train(
     rows = _run(objective, windows, config, generator, checkpoint, identity, f"train {task.name} seed {seed}")
     model.save(output)
     with replacing(curve) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[-1].keys())
+        writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     checkpoint.unlink(missing_ok=True)

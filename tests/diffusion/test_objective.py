@@ -24,9 +24,10 @@ def float64():
 
 
 def config(**changed):
-    values = dict(lambda_tr=0.1, lambda_rd=0.05, reward_loss=True, diffusion_steps=6, unet_width=8, unet_mults=(1, 2), train_steps=2,
-                  batch_size=12, learning_rate=1e-3, ema_decay=0.9, first_action_weight=1.0, predict="sample",
-                  denoise="tweedie", modulation_weight="uniform", weighting=True)  # fmt: skip
+    values = {"lambda_tr": 0.1, "lambda_rd": 0.05, "reward_loss": True, "weighting": True}
+    values |= {"diffusion_steps": 6, "unet_width": 8, "unet_mults": (1, 2), "first_action_weight": 1.0}
+    values |= {"train_steps": 2, "batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.9}
+    values |= {"predict": "sample", "denoise": "tweedie", "modulation_weight": "uniform"}
     return TrainConfig(**(values | changed))
 
 

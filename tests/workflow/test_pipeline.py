@@ -54,6 +54,15 @@ def test_then_both_tools_hold_everything_current(built):
     assert built.run("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
 
 
+def test_dvc_draws_each_loss_term_of_each_network(built):
+    output = built.run("dvc", "plots", "show", "--json")
+    plots = json.JSONDecoder().raw_decode(output[output.index("{") :])[0]["data"]
+    for variant, terms in (("dmemm", {"total", "wdiff", "tr", "rd"}), ("wo_lambda_rd", {"total", "wdiff", "tr"})):
+        (plot,) = plots[f"results/curves/hopper-medium-expert/{variant}/seed0.csv"]
+        drawn = {point["field"] for point in plot["content"]["data"]["values"] if point["dvc_inferred_y_value"]}
+        assert drawn == terms
+
+
 def test_experiment_reruns_what_lambda_tr_affects_and_nothing_else(built):
     built.commit("built")
     before = rows(built, "table1.csv")

@@ -2,7 +2,7 @@
 MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
 
 
-def evaluate_rule(name, variant, models="results/models", scores="results/eval"):
+def evaluate_rule(name, variant, results="results"):
     data = "maze2d-{maze}" if name in MULTI2D else "{task}"
     task = "multi2d-{maze}" if name in MULTI2D else "{task}"
 
@@ -10,13 +10,13 @@ def evaluate_rule(name, variant, models="results/models", scores="results/eval")
         name:
             f"evaluate_{name}"
         input:
-            model=f"{models}/{data}/{variant.network}/seed{{seed}}.safetensors",
+            model=f"{results}/models/{data}/{variant.network}/seed{{seed}}.safetensors",
             reward=REWARD.replace("{task}", data),
             statistics=STATISTICS.replace("{task}", data),
             **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
             code=sources("dmemm.evaluation.evaluate", "dmemm.variants"),
         output:
-            scores=f"{scores}/{variant.name}/{task}/seed{{seed}}.json",
+            scores=f"{results}/eval/{variant.name}/{task}/seed{{seed}}.json",
         log:
             f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.log",
         benchmark:

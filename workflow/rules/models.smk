@@ -40,7 +40,7 @@ NETWORKS = {name: variant for name, variant in VARIANTS.items() if variant.netwo
 POINTS = {key: Variant(f"{key}={{value}}", f"{key}={{value}}", {key: "{value}"}) for key in ("lambda_tr", "lambda_rd")}
 
 
-def train_rule(name, variant, folder="results/models/{task}"):
+def train_rule(name, variant, results="results"):
     rule:
         name:
             f"train_{name}"
@@ -50,8 +50,8 @@ def train_rule(name, variant, folder="results/models/{task}"):
             **({"dynamics": DYNAMICS, "reward": REWARD} if variant.modulated else {}),
             code=sources("dmemm.training.train", "dmemm.variants"),
         output:
-            model=f"{folder}/{variant.name}/seed{{seed}}.safetensors",
-            curve=f"{folder}/{variant.name}/seed{{seed}}.csv",
+            model=f"{results}/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
+            curve=f"{results}/curves/{{task}}/{variant.name}/seed{{seed}}.csv",
         log:
             f"logs/train/{{task}}/{variant.name}/seed{{seed}}.log",
         benchmark:

@@ -19,19 +19,19 @@ wildcard_constraints:
     **{key: "|".join(values) for key, values in STUDY.items()},
 
 
-def consistency_rule(name, variant, models, output):
+def consistency_rule(name, variant, results="results"):
     rule:
         name:
             f"consistency_{name}"
         input:
-            model=f"{models}/{{task}}/{variant.network}/seed{{seed}}.safetensors",
+            model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
             dynamics=DYNAMICS,
             reward=REWARD,
             raw=RAW,
             segments=SEGMENTS,
             code=sources("dmemm.evaluation.consistency", "dmemm.variants"),
         output:
-            consistency=f"{output}/{variant.name}/{{task}}/seed{{seed}}.json",
+            consistency=f"{results}/consistency/{variant.name}/{{task}}/seed{{seed}}.json",
         log:
             f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.log",
         benchmark:
@@ -50,9 +50,9 @@ def consistency_rule(name, variant, models, output):
 
 
 for name, variant in CHOICES.items():
-    train_rule(name, variant, "results/study/models/{task}")
-    evaluate_rule(name, variant, "results/study/models", "results/study/eval")
-    consistency_rule(name, variant, "results/study/models", "results/study/consistency")
+    train_rule(name, variant, "results/study")
+    evaluate_rule(name, variant, "results/study")
+    consistency_rule(name, variant, "results/study")
 
 
 rule estimators:
