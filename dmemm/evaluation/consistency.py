@@ -17,15 +17,14 @@ from dmemm.data.raw import read_raw
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Batch, Windows
 from dmemm.device import choose_device
-from dmemm.diffusion.guidance import Guide
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.envs import GOAL_RADIUS, MAZES, is_free, make_env, set_state_from_observation
 from dmemm.errors import UserError
 from dmemm.files import write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.models.mechanisms import DynamicsEnsemble
 from dmemm.models.regression import load_mechanism
-from dmemm.planning.planner import Planner
+from dmemm.planning.planner import load_planner
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -56,8 +55,9 @@ def consistency(
         raise UserError(
             f"{segments_path}: {len(held_out)} held-out windows are too few; raise held_out or use more data"
         )
-    model = DiffusionModel.load(model_path, device)
-    dynamics = load_mechanism(DynamicsEnsemble, dynamics_path)
+    config = replace(config, candidates=1)
+    planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
+    model, dynamics = planner.model, load_mechanism(DynamicsEnsemble, dynamics_path)
     windows = Windows(raw, segments, task, device)
     rng = np.random.default_rng(seed)
 
@@ -69,13 +69,6 @@ def consistency(
     tau = (data.tau * model.scale + model.center).cpu().numpy()
     first = np.repeat(tau[:, 0, action_dim:], _PLANS, axis=0)
     goals = np.repeat(tau[:, -1, action_dim : action_dim + 2], _PLANS, axis=0) if task.is_maze else None
-    guide = Guide(
-        action_dim,
-        None if task.is_maze else load_mechanism(RewardModel, reward_path),
-        dynamics if config.lambda_guide > 0 else None,
-        config.lambda_guide,
-    )
-    planner = Planner(model, guide, alpha=config.alpha, t_stopgrad=config.t_stopgrad, candidates=1, seed=seed)
     plans = planner.plan(first, goals)
     planned = np.concatenate([plans.actions, plans.states], axis=-1)
 

@@ -5,14 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from dmemm.config import EvaluateConfig
-from dmemm.device import choose_device
-from dmemm.diffusion.guidance import Guide
-from dmemm.diffusion.model import DiffusionModel
-from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
-from dmemm.models.regression import load_mechanism
-from dmemm.planning.planner import Planner
+from dmemm.planning.planner import load_planner
 from dmemm.planning.rollout import run_episodes
 from dmemm.tasks import Task
 
@@ -31,19 +25,7 @@ def evaluate(
 ) -> None:
     """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
     statistics = read_json(statistics_path)
-    model = DiffusionModel.load(model_path, choose_device())
-    if config.lambda_guide > 0 and dynamics_path is None:
-        raise UserError("--dynamics: transition guidance needs it; give the weights that `dmemm dynamics` wrote")
-    guide = Guide(
-        model.action_dim,
-        # In mazes the goal is part of the plan, and the data's reward knows one goal only.
-        reward=None if task.is_maze else load_mechanism(RewardModel, reward_path),
-        dynamics=load_mechanism(DynamicsEnsemble, dynamics_path) if config.lambda_guide > 0 and dynamics_path else None,
-        lambda_guide=config.lambda_guide,
-    )
-    planner = Planner(
-        model, guide, alpha=config.alpha, t_stopgrad=config.t_stopgrad, candidates=config.candidates, seed=seed
-    )
+    planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
     episodes = run_episodes(
         task,
         planner,

@@ -1,14 +1,20 @@
 """Plans for a batch of observations: several candidates each, the best by the guide's own objective."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dmemm.config import EvaluateConfig
+from dmemm.device import choose_device
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.models.regression import load_mechanism
+from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
 
@@ -81,3 +87,26 @@ class Planner:
         if not np.isfinite(plans).all():
             raise UserError("a plan is not finite; lower alpha or lambda_guide")
         return Plans(plans[..., :action_dim], plans[..., action_dim:], objective[row, best].cpu().numpy())
+
+
+def load_planner(
+    task: Task, config: EvaluateConfig, seed: int, *, model: Path, reward: Path, dynamics: Path | None
+) -> Planner:
+    """The planner of a trained network, guided as `config` says.
+
+    Raises:
+        UserError: a file is missing or damaged, or transition guidance is asked for without its model.
+    """
+    if config.lambda_guide > 0 and dynamics is None:
+        raise UserError("--dynamics: transition guidance needs it; give the weights that `dmemm dynamics` wrote")
+    network = DiffusionModel.load(model, choose_device())
+    guide = Guide(
+        network.action_dim,
+        # In mazes the goal is part of the plan, and the data's reward knows one goal only.
+        reward=None if task.is_maze else load_mechanism(RewardModel, reward),
+        dynamics=load_mechanism(DynamicsEnsemble, dynamics) if config.lambda_guide > 0 and dynamics else None,
+        lambda_guide=config.lambda_guide,
+    )
+    return Planner(
+        network, guide, alpha=config.alpha, t_stopgrad=config.t_stopgrad, candidates=config.candidates, seed=seed
+    )
