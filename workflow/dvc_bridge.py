@@ -149,6 +149,7 @@ def commit(workflow: Workflow) -> None:
 
 def _current_files(workflow: Workflow) -> set[str]:
     dag, records = workflow.dag, workflow.persistence
+    records._clear_cache()  # it may remember that the last job had no record yet
     done = [job for job in dag.jobs if dag.finished(job) or not dag.needrun(job)]
     current = {str(file) for job in done if _hold_since(job.output, records) for file in job.output}
     if any(dag.needrun_jobs()):

@@ -56,9 +56,8 @@ def small(tmp_path, built_small):
     return Project(tmp_path / "small")
 
 
-@pytest.fixture(scope="module")
-def built_small(tmp_path_factory):
-    project = Project(tmp_path_factory.mktemp("small"))
+def new_small(folder):
+    project = Project(folder)
     for name in ("params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy2(ROOT / name, project.folder)
     for name in ("workflow", "dmemm", "profiles"):
@@ -71,6 +70,12 @@ def built_small(tmp_path_factory):
     project.run("git", "config", "user.email", "test@example.org")
     project.run("dvc", "init", "--quiet")
     project.run("python", "-m", "workflow.dvc_yaml")
+    return project
+
+
+@pytest.fixture(scope="module")
+def built_small(tmp_path_factory):
+    project = new_small(tmp_path_factory.mktemp("small"))
     project.run("snakemake", "--quiet", "all")
     project.commit("built")
     assert project.planned() == {}
@@ -80,6 +85,12 @@ def built_small(tmp_path_factory):
 
 def is_clean(project):
     return "up to date" in project.run("dvc", "status")
+
+
+def test_a_table_that_a_first_run_asks_for_by_its_path_is_recorded(tmp_path):
+    project = new_small(tmp_path)
+    project.run("snakemake", "--quiet", "--cores", "2", "results/table.csv")
+    assert is_clean(project)
 
 
 def test_back_by_checkout_then_forward_by_hand_plans_training(small):
