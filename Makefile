@@ -30,7 +30,7 @@ test: install
 	ruff check .
 	mypy
 	python -m workflow.dvc_yaml --check
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
 
 # Put a setting's values into params.yaml.
 quick paper: install
