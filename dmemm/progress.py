@@ -20,9 +20,11 @@ class _Lines(tqdm):
         return show
 
 
-def progress(work: Iterable[Any] | int, description: str) -> "tqdm[Any]":
-    """Show the progress of iterating over `work`, or of `.update(n)` calls up to `work` if that is a number."""
+def progress(work: Iterable[Any] | int, description: str, done: int = 0) -> "tqdm[Any]":
+    """Show the progress of iterating over `work`, or of `.update(n)` calls from `done` to `work` if that is a number."""
     terminal = sys.stderr.isatty()
     iterable, total = (None, work) if isinstance(work, int) else (work, None)
     bar = tqdm if terminal else _Lines
-    return bar(iterable, total=total, desc=description, mininterval=0.1 if terminal else 10, maxinterval=10)
+    return bar(
+        iterable, total=total, initial=done, desc=description, mininterval=0.1 if terminal else 10, maxinterval=10
+    )

@@ -134,10 +134,9 @@ def _run(
 ) -> list[dict[str, float]]:
     """The training loop; leaves the averaged weights in the model and returns the rows of the loss curve."""
     state = new_state(objective, generator)
-    bar = progress(config.train_steps, name)
     if state.resume(checkpoint, identity):
-        bar.write(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
-        bar.initial = bar.n = state.step
+        print(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
+    bar = progress(config.train_steps, name, state.step)
     interval = max(1, config.train_steps // _ROWS)
     saved = time.monotonic()
     for step in range(state.step + 1, config.train_steps + 1):
