@@ -21,7 +21,7 @@ class _Lines(tqdm):
 
 
 def progress(work: Iterable[Any] | int, description: str, done: int = 0) -> "tqdm[Any]":
-    """Show the progress of iterating over `work`, or of `.update(n)` calls from `done` to `work` if that is a number."""
+    """Show the progress of iterating over `work`, or of `.update(n)` calls from `done` to `work`, a number."""
     terminal = sys.stderr.isatty()
     iterable, total = (None, work) if isinstance(work, int) else (work, None)
     bar = tqdm if terminal else _Lines
