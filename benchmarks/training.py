@@ -64,7 +64,7 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
     state = new_state(objective, torch.Generator(device).manual_seed(0))
-    return lambda: gradient_step(objective, data, config, state)
+    return lambda: gradient_step(objective, data, state)
 
 
 def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
@@ -179,8 +179,9 @@ def main() -> None:
         ),
     }
     cases["eq. 8, literal loop, one k"], cases["eq. 8, batched, every k"] = eq8(device)
+    peer = "Diffuser's own, eager"
     if arguments.diffuser:
-        cases["Diffuser's own, eager"] = diffuser_step(arguments.diffuser, device)
+        cases[peer] = diffuser_step(arguments.diffuser, device)
     seconds = measure(cases, arguments.rounds, device)
     print("| case | ms |\n| --- | ---: |")
     for case, value in seconds.items():
@@ -193,7 +194,7 @@ def main() -> None:
     speedup = STEPS * seconds["eq. 8, literal loop, one k"] / seconds["eq. 8, batched, every k"]
     print(f"| literal eq. 8 for every k / batched | {speedup:.0f} |")
     if arguments.diffuser:
-        print(f"| Diffuser's own / plain, batch 32 | {seconds['Diffuser' + chr(39) + 's own, eager'] / plain:.2f} |")
+        print(f"| Diffuser's own / plain, batch 32 | {seconds[peer] / plain:.2f} |")
     work = flops()
     for dtype in (torch.float32, torch.bfloat16):
         floor = work / matrix_rate(dtype, device)

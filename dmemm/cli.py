@@ -81,41 +81,32 @@ def _train(arguments: argparse.Namespace) -> None:
     )
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from dmemm.evaluation.evaluate import evaluate
-
+def _plan(arguments: argparse.Namespace, run: Callable[..., None], **paths: Path) -> None:
+    """Run a stage that plans with a trained network."""
     task, variant = get_task(arguments.task), get_variant(arguments.variant)
-    config = EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant)
-    evaluate(
+    run(
         task,
         variant.name,
-        config,
+        EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant),
         arguments.seed,
         model_path=arguments.model,
         dynamics_path=arguments.dynamics,
         reward_path=arguments.reward,
-        statistics_path=arguments.statistics,
         output=arguments.output,
+        **paths,
     )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from dmemm.evaluation.evaluate import evaluate
+
+    _plan(arguments, evaluate, statistics_path=arguments.statistics)
 
 
 def _consistency(arguments: argparse.Namespace) -> None:
     from dmemm.evaluation.consistency import consistency
 
-    task, variant = get_task(arguments.task), get_variant(arguments.variant)
-    config = EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant)
-    consistency(
-        task,
-        variant.name,
-        config,
-        arguments.seed,
-        model_path=arguments.model,
-        dynamics_path=arguments.dynamics,
-        reward_path=arguments.reward,
-        raw_path=arguments.raw,
-        segments_path=arguments.segments,
-        output=arguments.output,
-    )
+    _plan(arguments, consistency, raw_path=arguments.raw, segments_path=arguments.segments)
 
 
 def _table(arguments: argparse.Namespace) -> None:

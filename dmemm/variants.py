@@ -55,14 +55,7 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 
-# Of the study of settings: L_tr alone, without the other modulations, so that its choices can be told apart. `plain` is
-# Diffuser's training, with either output of the network.
-STUDY_FIXED: dict[str, float | str | bool] = {
-    "lambda_rd": 0.0,
-    "reward_loss": False,
-    "weighting": False,
-    "lambda_guide": 0.0,
-}
+# Of the study of settings: Diffuser with a choice of output (`plain`), and with L_tr alone added to its loss.
 _STUDY = re.compile(r"(sample|epsilon)-(?:plain|(paper|ddim|tweedie)-(uniform|snr)-([0-9.eE+-]+))")
 _SENSITIVITY = re.compile(r"(lambda_tr|lambda_rd)=([0-9.eE+-]+)")
 
@@ -79,7 +72,7 @@ def get_variant(name: str) -> Variant:
     try:
         if study:
             predict, denoise, modulation_weight, value = study.groups()
-            fixed = {**_UNMODULATED, **STUDY_FIXED, "predict": predict}
+            fixed = {**VARIANTS["diffuser"].fixed, "predict": predict}
             if value is not None:
                 fixed |= {"lambda_tr": float(value), "denoise": denoise, "modulation_weight": modulation_weight}
             return Variant(name, name, fixed)

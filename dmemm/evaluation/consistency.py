@@ -57,7 +57,7 @@ def consistency(
         )
     config = replace(config, candidates=1)
     planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
-    model, dynamics = planner.model, load_mechanism(DynamicsEnsemble, dynamics_path)
+    model, dynamics = planner.model, planner.guide.dynamics or load_mechanism(DynamicsEnsemble, dynamics_path)
     windows = Windows(raw, segments, task, device)
     rng = np.random.default_rng(seed)
 

@@ -117,7 +117,7 @@ class DynamicsEnsemble(Mechanism):
         """Negative log-likelihood, each entry times its own variance (β-NLL with β = 1, Seitzer et al., 2022).
 
         The bare likelihood learns the mean least where the error is large, at contacts, and never mends it: on hopper
-        eq. 9's error is ten times as large.
+        eq. 9's error is four times as large.
         """
         log_likelihood, variance = self._log_likelihood(s, a, target)
         return -(log_likelihood * variance.detach()).mean(dim=(1, 2))

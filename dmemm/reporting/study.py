@@ -1,7 +1,6 @@
 """The study of settings: what the network predicts, which estimator, how modulated, how strongly."""
 
 import csv
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
 from dmemm.files import read_json, replacing
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores
+from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
 
 # Measure → what a column says; all of one network, so that a mean ± standard error over seeds can be given.
 MEASURES = {
@@ -82,8 +81,8 @@ def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[s
         records.append({**record, "open_loop_error": last, "score": statistics.fmean(score.scores)})
     for measure in MEASURES:
         values = [record[measure] for record in records]
-        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        line[measure], line[f"{measure}_standard_error"] = f"{statistics.fmean(values):.6g}", f"{error:.3g}"
+        mean, error = mean_and_standard_error([[value] for value in values])
+        line[measure], line[f"{measure}_standard_error"] = f"{mean:.6g}", f"{error:.3g}"
     return line
 
 

@@ -75,7 +75,7 @@ def train(
     identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path])
     # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
     checkpoint = output.with_suffix(".checkpoint.safetensors")
-    rows = _run(objective, windows, config, generator, checkpoint, identity, f"train {task.name} seed {seed}")
+    rows = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
     model.save(output)
     with replacing(curve) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
@@ -107,8 +107,9 @@ def new_state(objective: Objective, generator: torch.Generator) -> TrainingState
     return TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
 
 
-def gradient_step(objective: Objective, windows: Windows, config: TrainConfig, state: TrainingState) -> None:
+def gradient_step(objective: Objective, windows: Windows, state: TrainingState) -> None:
     """One step of algorithm 2: draw plans, descend eq. 12, move the average. Nothing here waits for a GPU."""
+    config = objective.config
     state.step += 1
     terms = objective.terms(windows.draw(objective.plans_per_step, state.generator), state.generator)
     state.optimiser.zero_grad(set_to_none=True)
@@ -126,21 +127,20 @@ def gradient_step(objective: Objective, windows: Windows, config: TrainConfig, s
 def _run(
     objective: Objective,
     windows: Windows,
-    config: TrainConfig,
     generator: torch.Generator,
     checkpoint: Path,
     identity: str,
     name: str,
 ) -> list[dict[str, float]]:
     """The training loop; leaves the averaged weights in the model and returns the rows of the loss curve."""
-    state = new_state(objective, generator)
+    config, state = objective.config, new_state(objective, generator)
     if state.resume(checkpoint, identity):
         print(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
     bar = progress(config.train_steps, name, state.step)
     interval = max(1, config.train_steps // _ROWS)
     saved = time.monotonic()
     for step in range(state.step + 1, config.train_steps + 1):
-        gradient_step(objective, windows, config, state)
+        gradient_step(objective, windows, state)
         if step % interval == 0 or step == config.train_steps:
             count = step - (state.rows[-1]["step"] if state.rows else 0)
             state.rows.append({"step": step, **{term: float(value) / count for term, value in state.sums.items()}})

@@ -6,7 +6,7 @@ from pathlib import Path
 from dmemm.config import DownloadConfig, DynamicsConfig, EvaluateConfig, RewardConfig, SegmentConfig, TrainConfig
 from dmemm.errors import UserError
 from dmemm.tasks import TASKS
-from dmemm.variants import STUDY_FIXED, VARIANTS, Variant
+from dmemm.variants import VARIANTS, Variant
 from workflow.imports import sources
 from workflow.stages import assignments, gpus, load
 

@@ -6,11 +6,10 @@ STUDY = {
     "modulation_weight": ["uniform", "snr"],
     "lambda_tr": ["0.1", "1"],
 }
+FIXED = VARIANTS["diffuser"].fixed
 CHOICES = {
-    "study": Variant(
-        "-".join(f"{{{key}}}" for key in STUDY), "-".join(f"{{{key}}}" for key in STUDY), {**STUDY_FIXED, **STUDY}
-    ),
-    "study_plain": Variant("{predict}-plain", "{predict}-plain", VARIANTS["diffuser"].fixed | {"predict": ""}),
+    "study": Variant("-".join(f"{{{key}}}" for key in STUDY), "-".join(f"{{{key}}}" for key in STUDY), FIXED | STUDY),
+    "study_plain": Variant("{predict}-plain", "{predict}-plain", FIXED | {"predict": STUDY["predict"]}),
 }
 CELLS = expand("{predict}-plain", **STUDY) + expand(CHOICES["study"].name, **STUDY)
 
