@@ -58,7 +58,7 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     """A gradient step of this project, as the training loop takes it."""
     torch.manual_seed(0)
     sizes = {"diffusion_steps": STEPS, "unet_width": config.unet_width, "unet_mults": config.unet_mults}
-    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": False}
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
     model = DiffusionModel({**header, **sizes, "predict": config.predict}, device)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
@@ -109,7 +109,7 @@ def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
     """Eq. 8 for one trajectory: by the literal loop for one k (half of K), and by one batched call for every k."""
     torch.manual_seed(0)
     sizes = {"diffusion_steps": STEPS, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "epsilon"}
-    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": False}
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False)
     tau0, noise = torch.randn(2, 1, HORIZON, OBSERVATION + ACTION, device=device)
     process, levels = model.process, torch.arange(STEPS, device=device)

@@ -37,7 +37,7 @@ def _download(arguments: argparse.Namespace) -> None:
 
     task = get_task(arguments.task)
     config = DownloadConfig.resolve(_params(arguments, DownloadConfig), task)
-    download(task, config.data_source, config.local_steps, config.data_seed, arguments.output, arguments.statistics)
+    download(task, config, arguments.output, arguments.statistics)
 
 
 def _segment(arguments: argparse.Namespace) -> None:

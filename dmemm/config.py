@@ -1,38 +1,19 @@
 """Parameters: params.yaml checked against its schema, and the part of it that each stage reads."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import jsonschema
 import yaml
 
 from dmemm.errors import UserError
+from dmemm.files import YamlLoader, read_yaml
+from dmemm.schema import check
 from dmemm.tasks import Task
 from dmemm.variants import Variant
 
 Params = Mapping[str, Any]
-
-
-# 3e-05 and 1e-4, which DVC writes and YAML 1.2 reads as numbers, but PyYAML as text.
-EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads numbers with an exponent as YAML 1.2 does."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
-
-
-@cache
-def _validator() -> jsonschema.Draft202012Validator:
-    schema = yaml.safe_load(files("dmemm").joinpath("params.schema.yaml").read_text())
-    return jsonschema.Draft202012Validator(schema)
 
 
 def check_params(params: Any, source: str) -> Params:
@@ -41,11 +22,8 @@ def check_params(params: Any, source: str) -> Params:
     Raises:
         UserError: naming the first key at fault, with `source`.
     """
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(params))
-    if error is None:
-        return dict(params)
-    key = ".".join(str(part) for part in error.absolute_path)
-    raise UserError(f"{source}: {key + ': ' if key else ''}{error.message}")
+    check(params, "params", source)
+    return dict(params)
 
 
 def load_params(path: Path) -> Params:
@@ -54,13 +32,7 @@ def load_params(path: Path) -> Params:
     Raises:
         UserError: the file is missing, is not YAML, or breaks the schema.
     """
-    try:
-        params = yaml.load(path.read_text(), _Loader)  # noqa: S506  (_Loader is a SafeLoader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}; run in the project's folder") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    return check_params(params, str(path))
+    return check_params(read_yaml(path), str(path))
 
 
 def override(params: Params, assignments: Sequence[str]) -> Params:
@@ -75,7 +47,7 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
         if not separator:
             raise UserError(f"{assignment}: expected key=value")
         try:
-            changed[key] = yaml.load(value, _Loader)  # noqa: S506
+            changed[key] = yaml.load(value, YamlLoader)  # noqa: S506  (a SafeLoader)
         except yaml.YAMLError as error:
             raise UserError(f"{assignment}: the value is not valid YAML") from error
     return check_params(changed, "command line")
@@ -101,6 +73,7 @@ class StageConfig:
 
 
 def _choose(value: Any, key: str, task: Task) -> Any:
+    value = task.parameters.get(key, value)
     if isinstance(value, Mapping):
         for name in (task.body, task.suite):
             if name in value:
@@ -114,6 +87,7 @@ class DownloadConfig(StageConfig):
     """Stage 1: where the data come from, and how local data are made."""
 
     data_source: Literal["local", "d4rl", "minari"]
+    d4rl_mirrors: tuple[str, ...]
     local_steps: int
     data_seed: int
 

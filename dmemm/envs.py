@@ -19,7 +19,8 @@ from gymnasium_robotics.envs.maze import maps
 from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
 from numpy.typing import NDArray
 
-from dmemm.tasks import Task
+from dmemm.errors import UserError
+from dmemm.tasks import FOLDER, Task, load_object
 
 Env = gym.Env[NDArray[np.float32], NDArray[np.float32]]
 Floats = NDArray[np.float32]
@@ -39,6 +40,12 @@ def is_free(maze_map: NDArray[np.int64], positions: NDArray[Any]) -> NDArray[np.
     inside = ((cells >= 0) & (cells < maze_map.shape)).all(1)
     cells = np.clip(cells, 0, np.array(maze_map.shape) - 1)
     return np.asarray(inside & (maze_map[cells[:, 0], cells[:, 1]] == 0))
+
+
+def _shift(maze_map: Any) -> NDArray[np.float64]:
+    """The point maze's (x, y) is (col + shift[0], shift[1] - row)."""
+    height, width = np.shape(maze_map)
+    return np.array([0.5 + _OFFSET - width / 2, height / 2 - 0.5 - _OFFSET])
 
 
 class MazeEnv(Env):
@@ -64,9 +71,7 @@ class MazeEnv(Env):
         self._free_cells = np.argwhere(self.maze_map == 0)
         self._random_goal = random_goal
         self._goal = np.array(GOALS[maze], np.float32)
-        height, width = self.maze_map.shape
-        # x = col + _shift[0] and y = _shift[1] - row
-        self._shift = np.array([0.5 + _OFFSET - width / 2, height / 2 - 0.5 - _OFFSET])
+        self._shift = _shift(MAZES[maze])
 
     def is_free(self, positions: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether positions (n, 2), as (row, col), lie in free cells."""
@@ -120,25 +125,81 @@ class MazeEnv(Env):
         return {"goal": self._goal.copy(), "success": success}
 
 
+def from_point_maze(maze: str, states: NDArray[Any], actions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """States (n, 4) and actions (m, 2) of gymnasium-robotics' point maze in D4RL's frame."""
+    x_shift, y_shift = _shift(MAZES[maze])
+    x, y, x_velocity, y_velocity = states.T
+    return np.stack([y_shift - y, x - x_shift, -y_velocity, x_velocity], 1), np.stack(
+        [-actions[:, 1], actions[:, 0]], 1
+    )
+
+
+class GoalEnv(gym.Wrapper[Floats, Floats, Any, Any]):
+    """Gymnasium-Robotics as the planner sees it: `[achieved_goal, observation]`, the goal in the infos."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        """Wrap an environment with a dict of `observation`, `achieved_goal` and `desired_goal`."""
+        super().__init__(env)
+        spaces: Any = env.observation_space
+        size = sum(spaces[key].shape[0] for key in ("achieved_goal", "observation"))
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Reset; see `step`."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._seen(observation, info)
+
+    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        """Step; `info` has `goal` and `success`."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        state, info = self._seen(observation, info)
+        return state, float(reward), terminated, truncated, info
+
+    @staticmethod
+    def _seen(observation: Any, info: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
+        state = np.concatenate([observation["achieved_goal"], observation["observation"]]).astype(np.float32)
+        success = bool(info.get("is_success", info.get("success", False)))
+        return state, {"goal": np.asarray(observation["desired_goal"], np.float32), "success": success}
+
+
 def make_env(task: Task, render_mode: str | None = None) -> Env:
     """Build the environment of `task`, cut off after `task.episode_steps` steps.
 
     Returns:
-        An environment with float32 Box spaces. Mazes also have `maze_map` (rows, cols; 1 = wall) and `is_free` as
-        wrapper attributes (`env.get_wrapper_attr`), and a goal in their infos (see `MazeEnv`).
+        An environment with float32 Box spaces of one dimension. Mazes also have `maze_map` (rows, cols; 1 = wall) and
+        `is_free` as wrapper attributes (`env.get_wrapper_attr`). Tasks with a goal have it in their infos (`goal`), and
+        whether it is reached (`success`).
+
+    Raises:
+        UserError: there is no such environment, or its spaces cannot be planned in.
     """
     # By default MuJoCo appends its warnings to MUJOCO_LOG.TXT in the working folder.
     mujoco.set_mju_user_warning(lambda message: _log.debug("MuJoCo: %s", message))
-    if task.is_maze:
-        maze = MazeEnv(task.body, random_goal=task.protocol == "multi2d", render_mode=render_mode)
-        return TimeLimit(maze, task.episode_steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*out of date.*")  # v4 is D4RL's
         warnings.filterwarnings("ignore", message=".*precision lowered.*")  # wanted
-        env = gym.make(
-            task.env_id, max_episode_steps=task.episode_steps, render_mode=render_mode, disable_env_checker=True
-        )
-        return DtypeObservation(env, np.float32)
+        env = _build(task, render_mode)
+        if isinstance(env.observation_space, gym.spaces.Dict) and task.has_goal:
+            env = GoalEnv(env)
+        for kind, space in (("observation", env.observation_space), ("action", env.action_space)):
+            if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+                raise UserError(
+                    f"{FOLDER}/{task.name}.yaml: env: {task.env} has {kind}s in {space}; it must be a flat Box"
+                    + (", or goal_dim" if isinstance(space, gym.spaces.Dict) else "")
+                )
+        return TimeLimit(DtypeObservation(env, np.float32), task.episode_steps)
+
+
+def _build(task: Task, render_mode: str | None) -> Any:
+    key = f"{FOLDER}/{task.name}.yaml: env"
+    mode = {"render_mode": render_mode} if render_mode else {}
+    try:
+        if ":" in task.env:
+            return load_object(task.env, key)(**task.env_arguments, **mode)
+        # Its own limit is lifted: the task has one.
+        return gym.make(task.env, max_episode_steps=-1, disable_env_checker=True, **task.env_arguments, **mode)
+    except (TypeError, gym.error.Error) as error:
+        raise UserError(f"{key}: {task.env} cannot be built: {' '.join(str(error).split())}") from error
 
 
 def set_state_from_observation(env: Env, observation: NDArray[Any]) -> None:

@@ -2,12 +2,25 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dmemm.errors import UserError
+
+# 3e-05 and 1e-4, which DVC writes and YAML 1.2 reads as numbers, but PyYAML as text.
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+
+
+class YamlLoader(yaml.SafeLoader):
+    """SafeLoader that reads numbers with an exponent as YAML 1.2 does."""
+
+
+YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
 
 
 @contextmanager
@@ -48,3 +61,17 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot read: {error.strerror or error}; run the stage that makes it") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run the stage that makes it again") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UserError: the file is missing or is not YAML.
+    """
+    try:
+        return yaml.load(path.read_text(), YamlLoader)  # noqa: S506  (a SafeLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror or error}; run in the project's folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -1,87 +1,118 @@
-"""The task table: environment, kind of data, reference scores, goal or not."""
+"""Tasks: an environment, its data, reference scores and how it is evaluated; one file `tasks/NAME.yaml` each."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
 
 from dmemm.errors import UserError
+from dmemm.files import read_yaml
+from dmemm.schema import check
 
-Protocol = Literal["locomotion", "maze2d", "multi2d"]
+Protocol = Literal["locomotion", "maze2d", "multi2d", "own"]
+
+FOLDER = Path("tasks")
+# A task's name stands in paths and commands.
+NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One row of Tables 1 and 2.
+    """One row of a table.
 
     Attributes:
         name: e.g. `hopper-medium-expert`, `maze2d-umaze`, `multi2d-umaze`.
-        protocol: how it is evaluated; both maze protocols share their data and networks.
-        body: the key of per-body parameters: `hopper`, `halfcheetah`, `walker2d`, `umaze`, `medium`, `large`.
-        level: quality of locomotion data (`medium`, `medium-replay`, `medium-expert`); empty for mazes.
-        env_id: Gymnasium id (locomotion); empty for mazes, which `dmemm.envs` builds from their map.
+        env: Gymnasium id, or `module:Class`.
         episode_steps: length of an evaluation episode.
-        random_return, expert_return: D4RL's references, scores 0 and 100.
+        random_return, expert_return: returns of scores 0 and 100.
+        data: where the data come from, for each source that has them: `local`, `d4rl`, `minari`, `own`.
+        protocol: how it is evaluated; both maze protocols share their data and networks.
+        body: the key of per-body parameters: `hopper`, `halfcheetah`, `walker2d`, `umaze`, `medium`, `large`; empty
+            for one's own.
+        env_arguments: of the environment's constructor.
+        goal_dim: leading entries of the state for which an episode has a goal; 0 without goals.
+        terminal: `module:function` that tells the states, (..., Ds), after which there is no reward; empty for none.
+        parameters: instead of params.yaml's values.
     """
 
     name: str
-    protocol: Protocol
-    body: str
-    level: str
-    env_id: str
+    env: str
     episode_steps: int
     random_return: float
     expert_return: float
+    data: Mapping[str, Any]
+    protocol: Protocol = "own"
+    body: str = ""
+    env_arguments: Mapping[str, Any] = field(default_factory=dict)
+    goal_dim: int = 0
+    terminal: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_maze(self) -> bool:
-        """Whether plans end at a goal (both maze protocols)."""
-        return self.protocol != "locomotion"
+        """Whether it is one of D4RL's mazes (both protocols)."""
+        return self.protocol in ("maze2d", "multi2d")
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether plans end at a goal."""
+        return self.goal_dim > 0
+
+    @property
+    def end_dim(self) -> int:
+        """Leading entries of a plan's last state that are given: the goal and, in mazes, the velocity there, zero."""
+        return 4 if self.is_maze else self.goal_dim
 
     @property
     def suite(self) -> str:
-        """Key of parameters that differ between `locomotion` and `maze`."""
-        return "maze" if self.is_maze else "locomotion"
+        """Key of parameters that differ between `locomotion` and `maze`: tasks without a goal and with one."""
+        return "maze" if self.has_goal else "locomotion"
 
     def score(self, episode_return: float) -> float:
         """D4RL's normalised score: 0 for random play, 100 for its reference expert."""
         return 100 * (episode_return - self.random_return) / (self.expert_return - self.random_return)
 
 
-# D4RL's reference returns (its infos.py); v4 of the environments, as v5 changed Walker2d's friction.
-_ROBOTS = {
-    "hopper": ("Hopper-v4", -20.272305, 3234.3),
-    "halfcheetah": ("HalfCheetah-v4", -280.178953, 12135.0),
-    "walker2d": ("Walker2d-v4", 1.629008, 4592.3),
-}
-_MAZES = {
-    "umaze": (300, 23.85, 161.86),
-    "medium": (600, 13.13, 277.39),
-    "large": (800, 6.7, 273.99),
-}
-_LEVELS = ("medium-expert", "medium", "medium-replay")
-
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        *(
-            Task(f"{robot}-{level}", "locomotion", robot, level, env_id, 1000, low, high)
-            for level in _LEVELS
-            for robot, (env_id, low, high) in _ROBOTS.items()
-        ),
-        *(
-            Task(f"{protocol}-{maze}", protocol, maze, "", "", steps, low, high)
-            for protocol in get_args(Protocol)[1:]
-            for maze, (steps, low, high) in _MAZES.items()
-        ),
-    )
-}
+def task_names() -> list[str]:
+    """The names of all task files, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if NAME.fullmatch(path.stem))
 
 
 def get_task(name: str) -> Task:
-    """Look a task up.
+    """Read `tasks/NAME.yaml`.
 
     Raises:
-        UserError: no such task.
+        UserError: no such task, or the file breaks the schema.
     """
-    if name not in TASKS:
-        raise UserError(f"{name}: unknown task; choose one of {', '.join(TASKS)}")
-    return TASKS[name]
+    path = FOLDER / f"{name}.yaml"
+    if not NAME.fullmatch(name) or not path.is_file():
+        raise UserError(f"{name}: unknown task; choose one of {', '.join(task_names())}, or write {FOLDER}/NAME.yaml")
+    return read_task(path)
+
+
+def read_task(path: Path) -> Task:
+    """Read and check a task file.
+
+    Raises:
+        UserError: naming the file and the key at fault.
+    """
+    values = read_yaml(path)
+    check(values, "task", str(path))
+    if values["random_return"] == values["expert_return"]:
+        raise UserError(f"{path}: expert_return: equal to random_return; scores need two different references")
+    return Task(name=path.stem, **values)
+
+
+def load_object(path: str, key: str) -> Any:
+    """The object that a task file names as `module:name`.
+
+    Raises:
+        UserError: naming the file and the `key`, if it cannot be imported.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{key}: {path}: {error}; correct it, or put its module into the project's folder") from error

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from dmemm.envs import GOALS, is_free, make_env, set_state_from_observation
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task, task_names
 
-MAZE_NAMES = [name for name, task in TASKS.items() if task.is_maze]
+MAZE_NAMES = [name for name in task_names() if get_task(name).is_maze]
 ONE_OF_EACH = ["hopper-medium", "halfcheetah-medium", "walker2d-medium", "maze2d-umaze", "multi2d-large"]
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_spaces_are_float32_and_steps_are_reproducible(name: str) -> None:
-    env = make_env(TASKS[name])
+    env = make_env(get_task(name))
     assert env.observation_space.dtype == env.action_space.dtype == np.float32
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(15)]
@@ -40,7 +40,7 @@ def test_spaces_are_float32_and_steps_are_reproducible(name: str) -> None:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_state_round_trip(name: str) -> None:
-    env = make_env(TASKS[name])
+    env = make_env(get_task(name))
     env.reset(seed=0)
     env.action_space.seed(0)
     for _ in range(5):
@@ -55,13 +55,13 @@ def test_state_round_trip(name: str) -> None:
     assert results[0][1] == results[1][1]
     set_state_from_observation(env, observation)
     base = env.unwrapped
-    shown = base._observation() if TASKS[name].is_maze else base._get_obs()  # type: ignore[attr-defined]
+    shown = base._observation() if get_task(name).is_maze else base._get_obs()  # type: ignore[attr-defined]
     np.testing.assert_allclose(shown, observation, atol=1e-6)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_forces_act_along_their_own_axis(axis: int) -> None:
-    env = make_env(TASKS["maze2d-medium"])
+    env = make_env(get_task("maze2d-medium"))
     env.reset(seed=0)
     start = np.array([1, 1, 0, 0], np.float32)  # free downwards and to the right
     set_state_from_observation(env, start)
@@ -76,7 +76,7 @@ def test_forces_act_along_their_own_axis(axis: int) -> None:
 
 def test_walls_are_where_the_map_says() -> None:
     """Pushed in every direction for long, the ball rests against walls but is never in one."""
-    env = make_env(TASKS["maze2d-medium"])
+    env = make_env(get_task("maze2d-medium"))
     observation, _ = env.reset(seed=0)
     maze_map = env.get_wrapper_attr("maze_map")
     rng = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_walls_are_where_the_map_says() -> None:
 
 @pytest.mark.parametrize("name", MAZE_NAMES)
 def test_goals(name: str) -> None:
-    task = TASKS[name]
+    task = get_task(name)
     env = make_env(task)
     resets = [env.reset(seed=seed) for seed in range(20)]
     goals = np.array([info["goal"] for _, info in resets])
@@ -112,7 +112,7 @@ def test_goals(name: str) -> None:
 
 
 def test_reward_is_being_near_the_goal_and_nothing_terminates() -> None:
-    task = TASKS["maze2d-umaze"]
+    task = get_task("maze2d-umaze")
     env = make_env(task)
     env.reset(seed=0)
     outcomes = []
@@ -127,7 +127,7 @@ def test_reward_is_being_near_the_goal_and_nothing_terminates() -> None:
 
 
 def test_vector_of_mazes_shows_goals() -> None:
-    task = TASKS["multi2d-umaze"]
+    task = get_task("multi2d-umaze")
     env = gym.vector.SyncVectorEnv([lambda: make_env(task)] * 3, autoreset_mode=gym.vector.AutoresetMode.DISABLED)
     observations, infos = env.reset(seed=[0, 1, 2])
     assert observations.shape == (3, 4) and observations.dtype == np.float32
@@ -138,9 +138,10 @@ def test_vector_of_mazes_shows_goals() -> None:
 
 
 def test_no_files_are_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [get_task("halfcheetah-medium"), get_task("maze2d-umaze")]
     monkeypatch.chdir(tmp_path)
     before = set(glob.glob(os.path.join(tempfile.gettempdir(), "ant_maze*")))
-    for name in ("halfcheetah-medium", "maze2d-umaze"):
-        make_env(TASKS[name]).reset(seed=0)
+    for task in tasks:
+        make_env(task).reset(seed=0)
     assert set(glob.glob(os.path.join(tempfile.gettempdir(), "ant_maze*"))) <= before
     assert list(tmp_path.iterdir()) == []

@@ -21,8 +21,8 @@ from snakemake.persistence.file import FilePersistence
 from snakemake.rules import Rule
 from snakemake.workflow import Workflow
 
-from dmemm.config import EXPONENT
 from dmemm.errors import UserError
+from dmemm.files import EXPONENT
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")

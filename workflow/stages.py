@@ -35,8 +35,21 @@ def load(path: Path) -> Params:
         missing = [name for name in names if name not in params["tasks"]]
         if missing:
             raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
-    if len({get_task(name).is_maze for name in params["tasks"]}) == 1:
-        raise UserError(f"{path}: tasks: Tables 1 and 2 need a locomotion task and a maze each")
+    for key in ("tasks", "study_tasks"):
+        for name in params[key]:
+            try:
+                task = get_task(name)
+            except UserError as error:
+                raise UserError(f"{path}: {key}: {error}") from error
+            if task.protocol == "multi2d":
+                raise UserError(f"{path}: {key}: {name} has no networks of its own; put its maze into mazes")
+    goals = {name: get_task(name).has_goal for name in params["tasks"]}
+    if len(set(goals.values())) == 1:
+        raise UserError(f"{path}: tasks: Tables 1 and 2 need a task without and one with a goal each")
+    for key in ("ablation_tasks", "sensitivity_tasks"):
+        for name in params[key]:
+            if goals[name]:
+                raise UserError(f"{path}: {key}: {name} has a goal; Table 3 and Figure 1 are for locomotion")
     return params
 
 

@@ -1,45 +1,91 @@
-"""Get a task's raw data from one of the sources."""
+"""Stage 1: a task's raw data from one of the sources, checked against its environment."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dmemm.data.local import collect
-from dmemm.data.raw import RawData, check_raw, statistics, write_raw
+import numpy as np
+from gymnasium.spaces import Box
+
+from dmemm.config import DownloadConfig
+from dmemm.data import d4rl, hdf5
+from dmemm.data.raw import RawData, statistics, write_raw
+from dmemm.envs import make_env
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.tasks import Task
 
-# (task, steps, seed) -> data. None: the source is known but not built yet.
-SOURCES: dict[str, Callable[[Task, int, int], RawData] | None] = {"local": collect, "d4rl": None, "minari": None}
 
+def download(task: Task, config: DownloadConfig, output: Path, statistics_output: Path) -> None:
+    """Write a task's raw data (HDF5) and its statistics (JSON).
 
-def download(
-    task: Task, data_source: str, steps: int, seed: int, output: Path, statistics_output: Path
-) -> dict[str, Any]:
-    """Write a task's raw data (HDF5) and its statistics (JSON), and return the statistics.
-
-    Args:
-        task: the task.
-        data_source: a key of `SOURCES`.
-        steps: transitions to collect (local data only).
-        seed: of the collection (local data only).
-        output: the HDF5 file.
-        statistics_output: the JSON file.
+    `warnings` of the statistics are told in every table made of the data.
 
     Raises:
-        UserError: the source is unknown or not built, `steps` is not positive, or a file cannot be written.
+        UserError: the task has no data of the source, they cannot be had, are not sound or do not fit the environment,
+            or a file cannot be written.
     """
-    if data_source not in SOURCES:
-        raise UserError(f"data_source={data_source}: unknown; choose one of {', '.join(SOURCES)}")
-    source = SOURCES[data_source]
-    if source is None:
-        raise UserError(f"data_source={data_source}: this source is not built yet; use data_source=local")
-    if steps < 1:
-        raise UserError(f"local_steps={steps}: must be at least 1")
-    raw = source(task, steps, seed)
-    check_raw(raw, f"{task.name} from {data_source}")
-    result = statistics(raw, task)
-    write_raw(output, raw)
-    write_json(statistics_output, result)
-    return result
+    source = choose_source(task, config.data_source)
+    entry = task.data[source]
+    expected: Mapping[str, Any] = entry if source == "d4rl" else {}
+    blocks: Iterable[RawData]
+    if source == "local":
+        from dmemm.data.local import collect
+
+        blocks = [collect(task, config.local_steps, config.data_seed)]
+    elif source == "minari":
+        from dmemm.data import minari
+
+        blocks = minari.read_blocks(entry, task)
+    else:
+        path = d4rl.find(entry, config.d4rl_mirrors) if source == "d4rl" else Path(entry).expanduser()
+        blocks = hdf5.read_blocks(path, task, source)
+    warnings: list[str] = []
+    write_raw(output, _fitted(blocks, task, warnings))
+    result = statistics(output, task)
+    differences = d4rl.differences(result, expected)
+    if differences:
+        warnings.append(f"{task.name}: NOT D4RL'S DATA? {'; '.join(differences)}")
+    write_json(statistics_output, result | {"expected": expected, "warnings": warnings})
+    known = f" (D4RL's: {expected['return_mean']} ± {expected['return_std']})" if "return_mean" in expected else ""
+    print(
+        f"download {task.name} from {source}: {result['transitions']} transitions in {result['episodes']} episodes,"
+        f" return {result['return_mean']:.0f} ± {result['return_std']:.0f}{known} → {output}"
+    )
+    for warning in warnings:
+        print(f"{'!' * 100}\n!! {warning}\n{'!' * 100}", file=sys.stderr)
+
+
+def choose_source(task: Task, data_source: str) -> str:
+    """The source of a task's data: `data_source`, or the only one it has.
+
+    Raises:
+        UserError: it has several, or none, and not that one.
+    """
+    if data_source in task.data:
+        return data_source
+    if len(task.data) == 1:
+        return next(iter(task.data))
+    raise UserError(f"data_source={data_source}: {task.name} has none of it, but {', '.join(task.data) or 'no data'}")
+
+
+def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Iterator[RawData]:
+    """The blocks, if they are of the environment's shapes, with actions clipped to its bounds as it clips them."""
+    env = make_env(task)
+    space, shape = env.action_space, env.observation_space.shape
+    env.close()
+    assert isinstance(space, Box)
+    outside = total = 0
+    for raw in blocks:
+        for key, found, wanted in (
+            ("observations", raw.observations.shape[1:], shape), ("actions", raw.actions.shape[1:], space.shape),
+        ):  # fmt: skip
+            if found != wanted:
+                raise UserError(f"{task.name}: the data's {key} have shape {found}, {task.env}'s {wanted}")
+        clipped = np.clip(raw.actions, space.low, space.high)
+        outside, total = outside + int((clipped != raw.actions).any(axis=1).sum()), total + len(clipped)
+        yield replace(raw, actions=clipped)
+    if outside:
+        warnings.append(f"{task.name}: {outside} of {total} actions lie outside the environment's bounds; clipped")

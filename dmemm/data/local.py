@@ -5,6 +5,7 @@ Mazes: one long trajectory between random goals. Locomotion: linear policies fou
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dmemm.data.maze_controller import Navigator, cell_of
 from dmemm.data.raw import RawData
 from dmemm.envs import Env, MazeEnv, make_env
 from dmemm.progress import progress
-from dmemm.tasks import TASKS, Task
+from dmemm.tasks import Task
 
 MAZE_NOISE = 0.5
 LOCOMOTION_NOISE = 0.1
@@ -52,11 +53,11 @@ def collect(task: Task, steps: int, seed: int) -> RawData:
     Both maze protocols get the same data, with rewards for maze2d's fixed goal.
     """
     if task.is_maze:
-        env = make_env(TASKS[f"maze2d-{task.body}"])
+        env = make_env(replace(task, env_arguments={"maze": task.body, "random_goal": False}))
         transitions = _navigate(env.unwrapped, steps, seed)
     else:
         env = make_env(task)
-        policies = policies_of_level(task.body, task.level)
+        policies = policies_of_level(task.body, task.data["local"])
         shares = np.diff(np.linspace(0, steps, len(policies) + 1).astype(int))
         transitions = (
             transition

@@ -1,5 +1,7 @@
 """Raw data sets: one HDF5 file of transitions in D4RL's layout."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from dmemm.tasks import Task
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 LABELS = ("data_source", "task")
 _FLAGS = ("terminals", "timeouts")
+_CHUNK = 4096  # transitions; fixed, so that the bytes do not depend on the blocks
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class RawData:
         terminals: (N,) bool, the task ended.
         timeouts: (N,) bool, the episode was cut off; in mazes, a navigation goal was reached.
         next_observations: (N, Ds) float32.
-        data_source: who made the data: `local`, `d4rl`, ...
+        data_source: who made the data: `local`, `d4rl`, `minari` or `own`.
         task: the task it was made for.
     """
 
@@ -41,16 +44,21 @@ class RawData:
     data_source: str
     task: str
 
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Whether a transition is the last one of its episode, shape (N,)."""
+        return self.terminals | self.timeouts
 
-def check_raw(raw: RawData, name: str) -> None:
+
+def check_raw(raw: RawData, name: str, remedy: str = "delete it and run `dmemm download`") -> None:
     """Check types, shapes and values.
 
     Raises:
-        UserError: they are wrong; `name` (a file, say) leads the message.
+        UserError: they are wrong; `name` (a file, say) leads the message and `remedy` ends it.
     """
 
     def fail(reason: str) -> None:
-        raise UserError(f"{name}: {reason}; delete it and download the data again")
+        raise UserError(f"{name}: {reason}; {remedy}")
 
     length = len(raw.observations) if np.ndim(raw.observations) else 0
     if length == 0:
@@ -70,73 +78,116 @@ def check_raw(raw: RawData, name: str) -> None:
         fail(f"next_observations have shape {raw.next_observations.shape}, observations {raw.observations.shape}")
 
 
-def write_raw(path: Path, raw: RawData) -> None:
-    """Write `raw`; the same data give the same bytes.
+def write_raw(path: Path, blocks: Iterable[RawData]) -> None:
+    """Write consecutive `blocks` as one data set, never more than one in memory; the same data give the same bytes.
 
     Raises:
-        UserError: the file cannot be written, or `raw` is not sound.
+        UserError: the file cannot be written, or a block is not sound or unlike the first.
     """
-    check_raw(raw, str(path))
+    length = 0
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        for key in ARRAYS:
-            file.create_dataset(key, data=getattr(raw, key), chunks=True, compression="lzf", track_times=False)
-        for label in LABELS:
-            file.attrs[label] = getattr(raw, label)
+        for raw in blocks:
+            check_raw(raw, str(path))
+            for key in ARRAYS:
+                array = getattr(raw, key)
+                if key not in file:
+                    shape = array.shape[1:]
+                    file.create_dataset(key, (0, *shape), array.dtype, maxshape=(None, *shape), chunks=(_CHUNK, *shape),
+                                        compression="lzf", track_times=False)  # fmt: skip
+                if file[key].shape[1:] != array.shape[1:]:
+                    raise UserError(f"{path}: {key} of {array.shape[1:]} after {file[key].shape[1:]}; mend the data")
+                file[key].resize(length + len(array), axis=0)
+                file[key][length:] = array
+            for label in LABELS:
+                file.attrs[label] = getattr(raw, label)
+            length += len(raw.rewards)
+        if length == 0:
+            raise UserError(f"{path}: the data set holds no transitions; mend the data")
 
 
 def read_raw(path: Path) -> RawData:
-    """Read and check what `write_raw` wrote. Other float and integer types become float32.
+    """Read and check what `write_raw` wrote.
 
     Raises:
         UserError: the file is missing, truncated, not HDF5, lacks a key or holds unsound data.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dmemm download`")
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in ARRAYS if key not in file] + [key for key in LABELS if key not in file.attrs]
-            if missing:
-                raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and run `dmemm download`")
-            values: dict[str, Any] = {
-                key: np.asarray(file[key][()]).astype(np.bool_ if key in _FLAGS else np.float32) for key in ARRAYS
-            }
-            raw = RawData(**values | {label: str(file.attrs[label]) for label in LABELS})
-    except (OSError, RuntimeError, TypeError, ValueError) as error:  # h5py raises all of these for damaged files
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: damaged or not an HDF5 data set ({reason}); delete it and run `dmemm download`"
-        ) from error
+    with reading(path) as file:
+        missing = [key for key in LABELS if key not in file.attrs]
+        if missing:
+            raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and run `dmemm download`")
+        values: dict[str, Any] = {
+            key: dataset(file, key)[()].astype(np.bool_ if key in _FLAGS else np.float32, copy=False) for key in ARRAYS
+        }
+        raw = RawData(**values | {label: str(file.attrs[label]) for label in LABELS})
     check_raw(raw, str(path))
     return raw
 
 
-def episode_slices(raw: RawData) -> NDArray[np.int64]:
+@contextmanager
+def reading(path: Path, remedy: str = "delete it and run `dmemm download`") -> Iterator[h5py.File]:
+    """Open an HDF5 file; what h5py raises for a damaged one, then or later, becomes one line.
+
+    Raises:
+        UserError: the file is damaged or no HDF5 file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:  # h5py raises all of these
+        raise UserError(
+            f"{path}: damaged or not an HDF5 data set ({' '.join(str(error).split())}); {remedy}"
+        ) from error
+
+
+def dataset(file: h5py.File, key: str) -> h5py.Dataset:
+    """The numbers under `key`, refused where they lie in another file or are no plain numbers.
+
+    Nothing in a data set is thus ever executed (pickles are stored as objects or bytes) or read from elsewhere.
+
+    Raises:
+        UserError: see above, or there is no such key.
+    """
+    name, link = file.filename, file.get(key, getlink=True)
+    if link is None:
+        raise UserError(f"{name}: lacks {key}; it has {', '.join(list(file)[:8]) or 'nothing'}")
+    found = file[key] if isinstance(link, h5py.HardLink) else None
+    if found is None or (isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)):
+        raise UserError(f"{name}: {key} lies elsewhere, and links are not followed; copy the data into this file")
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
+        raise UserError(f"{name}: {key} is {getattr(found, 'dtype', 'a group')}, not an array of numbers")
+    return found
+
+
+def episode_slices(ended: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Start and end (exclusive) of every episode, (E, 2); the last transition always closes the last episode."""
-    closed = raw.terminals | raw.timeouts
-    closed[-1] = True
-    ends = np.flatnonzero(closed) + 1
+    ends = np.union1d(np.flatnonzero(ended), [len(ended) - 1]) + 1
     return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int64)
 
 
-def statistics(raw: RawData, task: Task) -> dict[str, Any]:
-    """Numbers by which a wrong data set shows at once, ready for JSON.
+def statistics(path: Path, task: Task) -> dict[str, Any]:
+    """Numbers by which a wrong data set shows at once, ready for JSON, of a file that `write_raw` wrote.
 
     A maze's data is one long trajectory in which `timeouts` only mark the navigation goals, so it has no episode
     returns. In their place stand the returns of all windows of `task.episode_steps` consecutive steps, the length
     of an evaluation episode; `return_definition` says which of the two it is.
     """
-    slices = episode_slices(raw)
+    with reading(path) as file:
+        rewards, ended = file["rewards"][()], file["terminals"][()] | file["timeouts"][()]
+        data_source = str(file.attrs["data_source"])
+    slices = episode_slices(ended)
     lengths = slices[:, 1] - slices[:, 0]
-    total = np.concatenate([[0.0], np.cumsum(raw.rewards, dtype=np.float64)])
-    window = min(task.episode_steps, len(raw.rewards))
+    total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+    window = min(task.episode_steps, len(rewards))
     if task.is_maze:
         definition, returns = f"windows of {window} consecutive steps", total[window:] - total[:-window]
     else:
         definition, returns = "episodes", total[slices[:, 1]] - total[slices[:, 0]]
     return {
         "task": task.name,
-        "data_source": raw.data_source,
-        "transitions": len(raw.rewards),
+        "data_source": data_source,
+        "transitions": len(rewards),
         "episodes": len(slices),
         "episode_length_mean": float(lengths.mean()),
         "episode_length_max": int(lengths.max()),

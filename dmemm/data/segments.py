@@ -40,8 +40,8 @@ class Segments:
 
 
 def normaliser_kind(task: Task) -> Literal["gaussian", "limits"]:
-    """Diffuser's choice: Gaussian for locomotion, limits for mazes."""
-    return "limits" if task.is_maze else "gaussian"
+    """Diffuser's choice: Gaussian for locomotion, limits for mazes; here for every task with a goal."""
+    return "limits" if task.has_goal else "gaussian"
 
 
 def fit_normalisers(raw: RawData, task: Task) -> tuple[Normaliser, Normaliser]:
@@ -57,7 +57,7 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
     mapped by the data's own range to r' = (r - r_min) / (r_max - r_min); T_max is the horizon, so that
     weight = max(weight_floor, Σ r' / horizon), which lies in (0, 1].
     """
-    slices = episode_slices(raw)
+    slices = episode_slices(raw.ended)
     ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])  # the end of each transition's episode
     starts = np.arange(len(raw.rewards), dtype=np.int64)
     lengths = np.minimum(horizon, ends - starts)

@@ -18,7 +18,7 @@ class Batch:
     Attributes:
         tau: shape (batch, horizon, action_dim + observation_dim), normalised `[action, observation]`.
         mask: bool, shape (batch, horizon), the steps that really happened.
-        learned: bool, shape (batch, horizon), the steps of the diffusion loss: `mask`, and in mazes the rest too.
+        learned: bool, shape (batch, horizon), the steps of the diffusion loss: `mask`, and with a goal the rest too.
         weight: shape (batch,), eq. 11.
     """
 
@@ -31,8 +31,8 @@ class Batch:
 class Windows:
     """All windows of a data set; the transitions are held once, windows are gathered from them.
 
-    After an episode's end a maze window rests where the navigation ended (same position, no velocity, no action),
-    so that a plan towards a goal arrives at the data's own pace and stays; locomotion windows repeat the last step.
+    After an episode's end a window of a task with a goal rests where the episode ended (no action; in mazes no
+    velocity), so that a plan towards a goal arrives at the data's own pace and stays; others repeat the last step.
     Either way those steps are outside `mask`.
     """
 
@@ -47,9 +47,10 @@ class Windows:
         self._trained = torch.as_tensor(np.flatnonzero(~segments.held_out), device=device)
         self._offsets = torch.arange(self.horizon, device=device)
         self._rest: Tensor | None = None
-        if task.is_maze:
+        if task.has_goal:
             rest = np.concatenate([np.zeros_like(raw.actions), raw.next_observations], axis=1)
-            rest[:, -2:] = 0  # velocities
+            if task.is_maze:
+                rest[:, -2:] = 0  # velocities
             self._rest = torch.as_tensor(segments.normaliser.normalise(rest), device=device)
 
     def __len__(self) -> int:

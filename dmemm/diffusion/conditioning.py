@@ -1,4 +1,4 @@
-"""What a plan must contain: the first observation and, in mazes, the goal as the last one."""
+"""What a plan must contain: the first observation and, where there is one, the goal in the last one."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,11 @@ class Conditioning:
     known: Tensor
 
     @classmethod
-    def of(cls, horizon: int, action_dim: int, dim: int, goal: bool, device: torch.device) -> "Conditioning":
-        """The first step's observation, and the last one's if `goal`."""
+    def of(cls, horizon: int, action_dim: int, dim: int, end_dim: int, device: torch.device) -> "Conditioning":
+        """The first step's observation, and of the last one's the leading `end_dim` entries."""
         known = torch.zeros(horizon, dim, dtype=torch.bool, device=device)
         known[0, action_dim:] = True
-        if goal:
-            known[-1, action_dim:] = True
+        known[-1, action_dim : action_dim + end_dim] = True
         return cls(known)
 
     def apply(self, tau: Tensor, values: Tensor) -> Tensor:

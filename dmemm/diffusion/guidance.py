@@ -1,5 +1,6 @@
 """Planning: reverse diffusion under dual guidance (eq. 13, algorithm 1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,23 +19,33 @@ class Guide:
         reward: R̂, or None (mazes: the goal is in the plan already).
         dynamics: T̂, or None without transition guidance.
         lambda_guide: λ.
+        ended: normalised states (..., Ds) → bool (...), the states in which an episode ends; None if it never does.
     """
 
     action_dim: int
     reward: RewardModel | None
     dynamics: DynamicsEnsemble | None
     lambda_guide: float
+    ended: Callable[[Tensor], Tensor] | None = None
 
     def objective(self, tau: Tensor) -> Tensor:
         """J of each plan, shape (batch,), for tau of shape (batch, horizon, dim), normalised."""
         s, a = tau[..., self.action_dim :], tau[..., : self.action_dim]
         value = torch.zeros(tau.shape[0], device=tau.device)
         if self.reward is not None:
-            value = value + self.reward(s, a).sum(dim=-1)
+            value = value + self._rewards(s, a, self.reward).sum(dim=-1)
         if self.dynamics is not None:
             log_likelihood = self.dynamics.log_likelihood(s[:, :-1], a[:, :-1], s[:, 1:])
             value = value + self.lambda_guide * log_likelihood.sum(dim=-1)
         return value
+
+    def _rewards(self, s: Tensor, a: Tensor, reward: RewardModel) -> Tensor:
+        """R̂ of every step, shape (batch, horizon); what an end leaves is a reward of zero, as R̂ standardises it."""
+        rewards = reward(s, a)
+        if self.ended is None:
+            return rewards
+        over = self.ended(s).cumsum(dim=-1) > 0
+        return torch.where(over, -reward.target_mean / reward.target_scale, rewards)
 
     @property
     def active(self) -> bool:

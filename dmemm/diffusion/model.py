@@ -18,7 +18,8 @@ class DiffusionModel(nn.Module):
 
     Args:
         header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, unet_width,
-            unet_mults, goal (whether plans end at a given observation), and the task and variant it was trained for.
+            unet_mults, end_dim (leading entries of the last observation that are given), and the task and variant it
+            was trained for.
     """
 
     center: Tensor
@@ -36,7 +37,7 @@ class DiffusionModel(nn.Module):
         dim = self.action_dim + int(header["observation_dim"])
         self.network: nn.Module = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
         self.process = Process(header["diffusion_steps"], device)
-        self.conditioning = Conditioning.of(self.horizon, self.action_dim, dim, header["goal"], device)
+        self.conditioning = Conditioning.of(self.horizon, self.action_dim, dim, header["end_dim"], device)
         for name in Normaliser.names():
             self.register_buffer(name, torch.zeros(dim))
         self.to(device)

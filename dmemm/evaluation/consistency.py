@@ -48,6 +48,8 @@ def consistency(
     output: Path,
 ) -> None:
     """Run the stage: plan from held-out states as `evaluate` does, and compare what is planned with what happens."""
+    if task.protocol == "own":
+        raise UserError(f"{task.name}: how its simulator is put into an observed state is not known; only D4RL's tasks")
     device = choose_device()
     raw, segments = read_raw(raw_path), read_segments(segments_path)
     held_out = np.flatnonzero(segments.held_out & (task.is_maze | (segments.lengths == segments.horizon)))

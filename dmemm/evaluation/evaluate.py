@@ -53,6 +53,7 @@ def evaluate(
             "planning_seconds": round(episodes.planning_seconds, 3),
             "plans": episodes.plans,
             # The data's rewards are for maze2d's goal; they say nothing of a random one.
+            "data_warnings": statistics["warnings"],
             "data_score": None if task.protocol == "multi2d" else statistics["score_mean"],
         },
     )

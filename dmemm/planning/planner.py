@@ -1,11 +1,13 @@
 """Plans for a batch of observations: several candidates each, the best by the guide's own objective."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dmemm.config import EvaluateConfig
 from dmemm.device import choose_device
@@ -14,7 +16,7 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.models.regression import load_mechanism
-from dmemm.tasks import Task
+from dmemm.tasks import FOLDER, Task, load_object
 
 Array = NDArray[np.float32]
 
@@ -62,7 +64,7 @@ class Planner:
 
         Args:
             observations: shape (batch, observation_dim), the environment's units.
-            goals: shape (batch, 2), positions to end at, at rest; mazes only.
+            goals: shape (batch, goal_dim), to end at (in mazes at rest); only tasks with a goal.
 
         Raises:
             UserError: an observation or a plan is not finite.
@@ -72,7 +74,7 @@ class Planner:
         values = torch.zeros(batch, model.horizon, model.center.shape[0], device=self._device)
         values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
         if goals is not None:
-            values[:, -1, action_dim : action_dim + 2] = torch.as_tensor(goals, device=self._device)
+            values[:, -1, action_dim : action_dim + goals.shape[1]] = torch.as_tensor(goals, device=self._device)
         values = (values - model.center) / model.scale
         if not torch.isfinite(values).all():
             raise UserError("an observation is not finite; the environment has diverged")
@@ -102,11 +104,21 @@ def load_planner(
     network = DiffusionModel.load(model, choose_device())
     guide = Guide(
         network.action_dim,
-        # In mazes the goal is part of the plan, and the data's reward knows one goal only.
-        reward=None if task.is_maze else load_mechanism(RewardModel, reward),
+        # A goal is part of the plan, and the data's reward knows its own goals only.
+        reward=None if task.has_goal else load_mechanism(RewardModel, reward),
         dynamics=load_mechanism(DynamicsEnsemble, dynamics) if config.lambda_guide > 0 and dynamics else None,
         lambda_guide=config.lambda_guide,
+        ended=_ended(task, network),
     )
     return Planner(
         network, guide, alpha=config.alpha, t_stopgrad=config.t_stopgrad, candidates=config.candidates, seed=seed
     )
+
+
+def _ended(task: Task, model: DiffusionModel) -> Callable[[Tensor], Tensor] | None:
+    """The task's termination function, for normalised states (..., Ds)."""
+    if not task.terminal:
+        return None
+    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
+    center, scale = model.center[model.action_dim :], model.scale[model.action_dim :]
+    return lambda states: terminal(states * scale + center)

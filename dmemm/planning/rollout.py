@@ -66,7 +66,7 @@ def run_episodes(
             if t % every == 0:
                 planned = np.flatnonzero(running)  # finished episodes drop out of the planner's batch only here
                 start = time.perf_counter()
-                goals = info["goal"][planned].astype(np.float32) if task.is_maze else None
+                goals = info["goal"][planned].astype(np.float32) if task.has_goal else None
                 plans = planner.plan(observations[planned].astype(np.float32), goals)
                 seconds += time.perf_counter() - start
                 plans_made += len(planned)
@@ -75,11 +75,11 @@ def run_episodes(
             observations, rewards, terminated, truncated, info = envs.step(np.clip(actions, low, high))
             returns += rewards * running
             lengths += running
-            if task.is_maze:
+            if task.has_goal:
                 reached |= running & info["success"]
             running &= ~(terminated | truncated)
             if not running.any():
                 break
     finally:
         envs.close()
-    return Episodes(returns, lengths, reached if task.is_maze else None, seconds, plans_made)
+    return Episodes(returns, lengths, reached if task.has_goal else None, seconds, plans_made)

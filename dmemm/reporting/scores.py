@@ -11,22 +11,33 @@ import jsonschema
 
 from dmemm.errors import UserError
 from dmemm.files import read_json
-from dmemm.tasks import TASKS
 
 _NUMBERS = {"type": "array", "minItems": 1, "items": {"type": "number"}}
 _SCHEMA = {
     "type": "object",
-    "required": ["task", "variant", "seed", "data_source", "checkpoint", "episodes", "scores", "success", "data_score"],
+    "required": [
+        "task",
+        "variant",
+        "seed",
+        "data_source",
+        "checkpoint",
+        "episodes",
+        "scores",
+        "success",
+        "data_score",
+        "data_warnings",
+    ],  # fmt: skip
     "properties": {
-        "task": {"enum": list(TASKS)},
+        "task": {"type": "string", "minLength": 1},
         "variant": {"type": "string", "minLength": 1},
         "seed": {"type": "integer", "minimum": 0},
-        "data_source": {"enum": ["local", "d4rl", "minari"]},
+        "data_source": {"enum": ["local", "d4rl", "minari", "own"]},
         "checkpoint": {"type": "string", "minLength": 1},
         "episodes": {"type": "integer", "minimum": 1},
         "scores": _NUMBERS,
         "success": {"anyOf": [{"type": "null"}, {**_NUMBERS, "items": {"enum": [0, 1]}}]},
         "data_score": {"type": ["number", "null"]},
+        "data_warnings": {"type": "array", "items": {"type": "string"}},
     },
 }
 _AGAIN = "delete it and run evaluate again"
@@ -41,11 +52,12 @@ class Score:
         task: a task's name.
         variant: a variant's name.
         seed: of the network's training and of the evaluation.
-        data_source: `local`, `d4rl` or `minari`.
+        data_source: `local`, `d4rl`, `minari` or `own`.
         checkpoint: which weights were evaluated, e.g. `last`.
         scores: D4RL's normalised score of each episode (0 random play, 100 D4RL's reference).
         success: 1 or 0 an episode; None where the task has no goal.
         data_score: mean normalised score of the data set's own episodes; None where that means nothing.
+        data_warnings: what is wrong with the data set.
     """
 
     path: Path
@@ -57,6 +69,7 @@ class Score:
     scores: tuple[float, ...]
     success: tuple[int, ...] | None
     data_score: float | None
+    data_warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,8 @@ def describe(rows: Sequence[Row]) -> str:
     for source in sources:
         if source != "d4rl":
             text += f" The {source} data are not D4RL's: these scores are not comparable to published ones."
+    for warning in dict.fromkeys(warning for row in rows for warning in row.first.data_warnings):
+        text += f" **{warning}.**"
     return text
 
 
@@ -192,6 +207,7 @@ def _load(path: Path) -> Score:
         scores=tuple(float(value) for value in record["scores"]),
         success=None if record["success"] is None else tuple(record["success"]),
         data_score=None if record["data_score"] is None else float(record["data_score"]),
+        data_warnings=tuple(record["data_warnings"]),
         **{key: record[key] for key in ("task", "variant", "seed", "data_source", "checkpoint")},
     )
 

@@ -116,9 +116,9 @@ def read_published(path: Path) -> Published:
 
 def _check(number: int, row: Row) -> None:
     task = get_task(row.task)
-    if (number == 1 and task.is_maze) or (number == 2 and not task.is_maze):
+    if (number == 1 and task.has_goal) or (number == 2 and not task.has_goal):
         raise UserError(
-            f"{row.first.path}: {row.task} is no row of table {number}; use table {2 if task.is_maze else 1}"
+            f"{row.first.path}: {row.task} is no row of table {number}; use table {2 if task.has_goal else 1}"
         )
     for variant in _VARIANTS[number]:
         if variant not in row.variants:

@@ -58,7 +58,7 @@ def train(
             "action_dim": raw.actions.shape[1],
             "observation_dim": raw.observations.shape[1],
             "horizon": segments.horizon,
-            "goal": task.is_maze,
+            "end_dim": task.end_dim,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()},
         },
         device,

@@ -4,17 +4,17 @@ import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from dmemm.data import download as download_module
+from dmemm.config import DownloadConfig
 from dmemm.data.download import download
 from dmemm.data.local import LOCOMOTION_NOISE, collect, load_policies, policies_of_level
 from dmemm.data.raw import ARRAYS, episode_slices, read_raw
 from dmemm.data.search import SETTINGS, make_robot, rollout, search
-from dmemm.errors import UserError
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task
 
 BODIES = {"hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 
@@ -35,14 +35,14 @@ def test_policies_improve_and_fit_their_body(body: str) -> None:
 
 @pytest.mark.parametrize("level", ["medium", "medium-replay", "medium-expert"])
 def test_episodes_are_whole_and_reproducible(level: str) -> None:
-    task = TASKS[f"hopper-{level}"]
+    task = get_task(f"hopper-{level}")
     raw = collect(task, 2400, seed=0)
     again = collect(task, 2400, seed=0)
     for key in ARRAYS:
         np.testing.assert_array_equal(getattr(raw, key), getattr(again, key))
     assert len(raw.rewards) == 2400 and not (raw.terminals & raw.timeouts).any()
     assert not np.array_equal(raw.actions, collect(task, 2400, seed=1).actions)
-    for start, end in episode_slices(raw):
+    for start, end in episode_slices(raw.ended):
         assert end - start <= task.episode_steps
         np.testing.assert_array_equal(raw.observations[start + 1 : end], raw.next_observations[start : end - 1])
         # Every episode starts upright: no state is carried over from the one before.
@@ -51,47 +51,41 @@ def test_episodes_are_whole_and_reproducible(level: str) -> None:
 
 
 def test_shares_of_a_level_are_equal() -> None:
-    raw = collect(TASKS["halfcheetah-medium-replay"], 1203, seed=0)
+    raw = collect(get_task("halfcheetah-medium-replay"), 1203, seed=0)
     count = len(load_policies("halfcheetah"))
-    lengths = np.diff(episode_slices(raw)).ravel()
+    lengths = np.diff(episode_slices(raw.ended)).ravel()
     assert len(lengths) == count and lengths.max() - lengths.min() <= 1
+
+
+def config(**changes: Any) -> DownloadConfig:
+    return DownloadConfig(**{"data_source": "local", "d4rl_mirrors": (), "local_steps": 600, "data_seed": 0} | changes)
 
 
 @pytest.mark.parametrize("task_name", ["hopper-medium", "maze2d-umaze"])
 def test_download_writes_data_and_statistics(tmp_path: Path, task_name: str) -> None:
-    task = TASKS[task_name]
+    task = get_task(task_name)
     output, numbers = tmp_path / "raw" / "data.hdf5", tmp_path / "results" / "data.json"
-    result = download(task, "local", 600, 0, output, numbers)
-    assert json.loads(numbers.read_text()) == result
-    assert result["transitions"] == 600 and result["data_source"] == "local"
+    download(task, config(), output, numbers)
+    result = json.loads(numbers.read_text())
+    assert result["transitions"] == 600 and result["data_source"] == "local" and result["warnings"] == []
     raw = read_raw(output)
     assert (raw.task, raw.data_source) == (task_name, "local")
     before = output.read_bytes()
-    download(task, "local", 600, 0, output, numbers)
+    download(task, config(), output, numbers)
     assert output.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("source", "steps", "message"),
-    [("d4rl", 10, "not built yet"), ("minari", 10, "not built yet"), ("x", 10, "unknown"), ("local", 0, "at least 1")],
-)
-def test_download_refuses_in_one_line(tmp_path: Path, source: str, steps: int, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        download(TASKS["hopper-medium"], source, steps, 0, tmp_path / "a.hdf5", tmp_path / "a.json")
-    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_download_leaves_the_earlier_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output, numbers = tmp_path / "a.hdf5", tmp_path / "a.json"
-    download(TASKS["maze2d-umaze"], "local", 100, 0, output, numbers)
+    download(get_task("maze2d-umaze"), config(), output, numbers)
     before = output.read_bytes(), numbers.read_bytes()
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(download_module.SOURCES, "local", interrupted)
+    monkeypatch.setattr("dmemm.data.local.collect", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        download(TASKS["maze2d-umaze"], "local", 100, 1, output, numbers)
+        download(get_task("maze2d-umaze"), config(data_seed=1), output, numbers)
     assert (output.read_bytes(), numbers.read_bytes()) == before
 
 

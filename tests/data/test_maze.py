@@ -7,13 +7,13 @@ from dmemm.data.local import collect
 from dmemm.data.maze_controller import Navigator, shortest_path
 from dmemm.data.raw import episode_slices
 from dmemm.envs import GOALS, make_env
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task
 
 MAZES = ["umaze", "medium", "large"]
 
 
 def test_shortest_path_goes_around_walls_and_is_shortest() -> None:
-    umaze = make_env(TASKS["maze2d-umaze"]).get_wrapper_attr("maze_map")
+    umaze = make_env(get_task("maze2d-umaze")).get_wrapper_attr("maze_map")
     assert shortest_path(umaze, (1, 1), (3, 1)) == [(1, 1), (1, 2), (1, 3), (2, 3), (3, 3), (3, 2), (3, 1)]
     assert shortest_path(umaze, (1, 2), (1, 2)) == [(1, 2)]
     with pytest.raises(ValueError, match="no path"):
@@ -24,7 +24,7 @@ def test_shortest_path_goes_around_walls_and_is_shortest() -> None:
 @pytest.mark.parametrize("maze", MAZES)
 def test_controller_beats_the_reference(maze: str, protocol: str) -> None:
     """Scores of at least 100 on average: the frame, the walls and the goals are D4RL's."""
-    task = TASKS[f"{protocol}-{maze}"]
+    task = get_task(f"{protocol}-{maze}")
     env = make_env(task)
     scores = []
     for seed in range(8):
@@ -42,7 +42,7 @@ def test_controller_beats_the_reference(maze: str, protocol: str) -> None:
 
 @pytest.mark.parametrize("maze", MAZES)
 def test_data_is_one_trajectory_between_random_goals(maze: str) -> None:
-    task = TASKS[f"maze2d-{maze}"]
+    task = get_task(f"maze2d-{maze}")
     raw = collect(task, 4000, seed=3)
     np.testing.assert_array_equal(raw.observations[1:], raw.next_observations[:-1])
     assert not raw.terminals.any() and raw.timeouts[-1]
@@ -50,7 +50,7 @@ def test_data_is_one_trajectory_between_random_goals(maze: str) -> None:
     np.testing.assert_array_equal(raw.rewards, near.astype(np.float32))
     assert np.abs(raw.actions).max() <= 1
     # Navigations end near the middle of many different cells, and none of them is stuck.
-    slices = episode_slices(raw)
+    slices = episode_slices(raw.ended)
     reached = raw.observations[slices[:-1, 1] - 1, :2]
     assert np.abs(reached - np.rint(reached)).max() < 0.2 + 1e-6
     assert len(np.unique(np.rint(reached), axis=0)) >= 5
@@ -59,7 +59,7 @@ def test_data_is_one_trajectory_between_random_goals(maze: str) -> None:
 
 
 def test_same_seed_same_bits_and_both_protocols_share_their_data() -> None:
-    first, second = collect(TASKS["maze2d-umaze"], 500, seed=1), collect(TASKS["multi2d-umaze"], 500, seed=1)
+    first, second = collect(get_task("maze2d-umaze"), 500, seed=1), collect(get_task("multi2d-umaze"), 500, seed=1)
     for key in ("observations", "actions", "rewards", "timeouts"):
         np.testing.assert_array_equal(getattr(first, key), getattr(second, key))
-    assert not np.array_equal(first.observations, collect(TASKS["maze2d-umaze"], 500, seed=2).observations)
+    assert not np.array_equal(first.observations, collect(get_task("maze2d-umaze"), 500, seed=2).observations)

@@ -11,7 +11,7 @@ import pytest
 
 from dmemm.data.raw import ARRAYS, RawData, episode_slices, read_raw, statistics, write_raw
 from dmemm.errors import UserError
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task
 
 
 def make_raw(length: int = 2000) -> RawData:
@@ -32,8 +32,8 @@ def make_raw(length: int = 2000) -> RawData:
 
 def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     raw = make_raw()
-    write_raw(tmp_path / "sub" / "a.hdf5", raw)
-    write_raw(tmp_path / "b.hdf5", raw)
+    write_raw(tmp_path / "sub" / "a.hdf5", [raw])
+    write_raw(tmp_path / "b.hdf5", [raw])
     assert (tmp_path / "sub" / "a.hdf5").read_bytes() == (tmp_path / "b.hdf5").read_bytes()
     again = read_raw(tmp_path / "b.hdf5")
     for key in ARRAYS:
@@ -44,7 +44,7 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
 
 def test_other_numbers_become_float32(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
-    write_raw(path, make_raw())
+    write_raw(path, [make_raw()])
     with h5py.File(path, "r+") as file:
         rewards = file["rewards"][()]
         del file["rewards"]
@@ -91,12 +91,12 @@ def edit(key: str, value: Any) -> Callable[[Path], None]:
         (edit("next_observations", np.ones((2000, 3))), "next_observations have shape"),
         (edit("observations", np.ones((0, 4))), "no transitions"),
         (edit("observations", 1.0), "no transitions"),
-        (edit("observations", "text"), "damaged or not an HDF5"),
+        (edit("observations", "text"), "not an array of numbers"),
     ],
 )
 def test_unsound_files_are_one_line_errors(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     path = tmp_path / "a.hdf5"
-    write_raw(path, make_raw())
+    write_raw(path, [make_raw()])
     damage(path)
     with pytest.raises(UserError) as caught:
         read_raw(path)
@@ -107,12 +107,12 @@ def test_unsound_files_are_one_line_errors(tmp_path: Path, damage: Callable[[Pat
 def test_failing_to_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     raw = make_raw()
-    write_raw(path, raw)
+    write_raw(path, [raw])
     before = path.read_bytes()
     with pytest.raises(UserError, match="NaN"):
-        write_raw(path, replace(raw, rewards=np.full(2000, np.nan, np.float32)))
+        write_raw(path, [replace(raw, rewards=np.full(2000, np.nan, np.float32))])
     with pytest.raises(TypeError):  # fails half-way through the file
-        write_raw(path, replace(raw, task=None, data_source=object()))  # type: ignore[arg-type]
+        write_raw(path, [replace(raw, task=None, data_source=object())])  # type: ignore[arg-type]
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["a.hdf5"]
 
@@ -120,17 +120,37 @@ def test_failing_to_write_leaves_the_earlier_file(tmp_path: Path) -> None:
 def test_episode_slices() -> None:
     raw = make_raw(250)
     raw.terminals[49] = True
-    np.testing.assert_array_equal(episode_slices(raw), [[0, 50], [50, 100], [100, 200], [200, 250]])
+    np.testing.assert_array_equal(episode_slices(raw.ended), [[0, 50], [50, 100], [100, 200], [200, 250]])
 
 
-def test_statistics_of_episodes_and_of_windows() -> None:
-    raw = make_raw(250)
-    result = statistics(raw, TASKS["hopper-medium"])
+def test_statistics_of_episodes_and_of_windows(tmp_path: Path) -> None:
+    def measured(length: int, task: str) -> dict[str, Any]:
+        write_raw(tmp_path / "a.hdf5", [make_raw(length)])
+        return statistics(tmp_path / "a.hdf5", get_task(task))
+
+    result = measured(250, "hopper-medium")
     assert result["return_definition"] == "episodes" and result["episodes"] == 3
     assert result["return_mean"] == pytest.approx(250 / 3)
-    assert result["score_mean"] == pytest.approx(TASKS["hopper-medium"].score(250 / 3))
-    long = make_raw(400)
-    result = statistics(long, TASKS["maze2d-umaze"])
+    assert result["score_mean"] == pytest.approx(get_task("hopper-medium").score(250 / 3))
+    result = measured(400, "maze2d-umaze")
     assert result["return_definition"] == "windows of 300 consecutive steps"
     assert result["return_mean"] == 300 and result["return_std"] == 0
-    assert statistics(raw, TASKS["maze2d-umaze"])["return_mean"] == 250
+    assert measured(250, "maze2d-umaze")["return_mean"] == 250
+
+
+def test_blocks_are_one_data_set_whatever_their_size(tmp_path: Path) -> None:
+    raw = make_raw()
+    write_raw(tmp_path / "one.hdf5", [raw])
+    parts = [
+        replace(raw, **{key: getattr(raw, key)[start : start + 300] for key in ARRAYS}) for start in range(0, 2000, 300)
+    ]
+    write_raw(tmp_path / "many.hdf5", iter(parts))
+    again = read_raw(tmp_path / "many.hdf5")
+    for key in ARRAYS:
+        np.testing.assert_array_equal(getattr(again, key), getattr(raw, key))
+    with pytest.raises(UserError, match="no transitions"):
+        write_raw(tmp_path / "many.hdf5", [])
+    wider = replace(raw, actions=np.zeros((2000, 3), np.float32))
+    with pytest.raises(UserError, match=r"actions of \(3,\) after \(2,\)"):
+        write_raw(tmp_path / "many.hdf5", [raw, wider])
+    assert len(read_raw(tmp_path / "many.hdf5").rewards) == 2000

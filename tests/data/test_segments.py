@@ -124,7 +124,7 @@ def test_normaliser_inverts_and_survives_constant_dimensions(kind):
 
 def test_file_holds_indices_and_reads_back(tmp_path):
     raw = raw_data([40, 60])
-    write_raw(tmp_path / "raw.hdf5", raw)
+    write_raw(tmp_path / "raw.hdf5", [raw])
     segment(HOPPER, SegmentConfig(8, 0.1, 0.3), tmp_path / "raw.hdf5", tmp_path / "a.h5")
     segment(HOPPER, SegmentConfig(8, 0.1, 0.3), tmp_path / "raw.hdf5", tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

@@ -22,7 +22,7 @@ from dmemm.tasks import get_task
 def test_the_datas_own_windows_have_no_error(name, tolerance):
     task = get_task(name)
     raw = collect(task, 1500, seed=0)
-    start, end = max(episode_slices(raw), key=lambda pair: pair[1] - pair[0])
+    start, end = max(episode_slices(raw.ended), key=lambda pair: pair[1] - pair[0])
     window = slice(start, min(start + 12, end))
     actions, states = raw.actions[None, window], raw.observations[None, window]
     one_step, open_loop = consistency.simulate(task, actions, states)

@@ -33,7 +33,7 @@ def linear_system(count=6000):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mechanisms")
     raw = linear_system()
-    write_raw(folder / "raw.hdf5", raw)
+    write_raw(folder / "raw.hdf5", [raw])
     dynamics, reward = DynamicsConfig(3, 32, 30, 5), RewardConfig(32, 30, 5)
     train_dynamics(TASK, dynamics, folder / "raw.hdf5", folder / "dynamics.safetensors", folder / "dynamics.json")
     train_reward(TASK, reward, folder / "raw.hdf5", folder / "reward.safetensors", folder / "reward.json")

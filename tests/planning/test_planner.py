@@ -19,7 +19,7 @@ NORMALISER = Normaliser(
 
 def model():
     torch.manual_seed(0)
-    header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "goal": True, "predict": "sample"}
+    header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
     built = DiffusionModel({**header, "unet_width": 8, "unet_mults": (1, 2), "diffusion_steps": 4}, torch.device("cpu"))
     built.set_normaliser(NORMALISER)
     return built.requires_grad_(False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task, task_names
 
 WriteScore = Callable[..., Path]
 
@@ -17,13 +17,13 @@ def write_score(tmp_path: Path) -> WriteScore:
     """Write a score file as `evaluate` does; `changes` replace keys, `drop` names one to leave out."""
 
     def write(task: str, variant: str, seed: int, scores: list[float], drop: str = "", **changes: Any) -> Path:
-        maze = TASKS[task].is_maze if task in TASKS else False
+        maze = get_task(task).is_maze if task in task_names() else False
         record = {
             "task": task,
             "variant": variant,
             "seed": seed,
             "data_source": "local",
-            "protocol": TASKS[task].protocol if task in TASKS else "locomotion",
+            "protocol": get_task(task).protocol if task in task_names() else "locomotion",
             "checkpoint": "last",
             "episodes": len(scores),
             "returns": [30 * score for score in scores],
@@ -33,6 +33,7 @@ def write_score(tmp_path: Path) -> WriteScore:
             "planning_seconds": 12.5,
             "plans": 250,
             "data_score": 31.25,
+            "data_warnings": [],
         } | changes
         record.pop(drop, None)
         path = tmp_path / "eval" / variant / task / f"seed{seed}.json"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from dmemm.reporting.tables import read_published
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task, task_names
 
 PUBLISHED = read_published(Path(__file__).parents[2] / "workflow" / "resources" / "published.csv")
-LOCOMOTION = [name for name, task in TASKS.items() if not task.is_maze]
-MAZES = [name for name, task in TASKS.items() if task.is_maze]
+LOCOMOTION = [name for name in task_names() if not get_task(name).is_maze]
+MAZES = [name for name in task_names() if get_task(name).is_maze]
 AVERAGES = {  # the last row of Table 1
     "BC": 51.9,
     "CQL": 77.6,

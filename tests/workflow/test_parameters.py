@@ -60,7 +60,7 @@ def modify_yaml_as_dvc_does(path):
     ("change", "named"),
     [
         ({"lambda_tr": -1}, "lambda_tr: -1 is less than the minimum"),
-        ({"tasks": ["hopper-expert", "maze2d-umaze"]}, "tasks.0: 'hopper-expert' is not one of"),
+        ({"tasks": ["hopper-expert", "maze2d-umaze"]}, "tasks: hopper-expert: unknown task; choose one of"),
         ({"learning_rat": 1}, "'learning_rat' was unexpected"),
         ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks"),
     ],

@@ -1,11 +1,12 @@
 # Parameters, wildcards and helpers of every rule.
 import os
+import re
 import sys
 from pathlib import Path
 
 from dmemm.config import DownloadConfig, DynamicsConfig, EvaluateConfig, RewardConfig, SegmentConfig, TrainConfig
 from dmemm.errors import UserError
-from dmemm.tasks import TASKS
+from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
 from workflow.imports import sources
 from workflow.stages import assignments, gpus, load
@@ -23,6 +24,8 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 GPU = gpus()
 
+TASKS = {name: get_task(name) for name in task_names()}
+TASK = "tasks/{task}.yaml"
 RAW = "data/raw/{task}.hdf5"
 STATISTICS = "results/data/{task}.json"
 SEGMENTS = "data/segments/{task}.h5"
@@ -31,7 +34,7 @@ REWARD = "results/models/{task}/reward.safetensors"
 
 
 wildcard_constraints:
-    task="|".join(name for name, task in TASKS.items() if task.protocol != "multi2d"),
+    task="|".join(re.escape(name) for name, task in TASKS.items() if task.protocol != "multi2d"),
     maze="|".join(task.body for task in TASKS.values() if task.protocol == "multi2d"),
     seed=r"0|[1-9]\d*",
     value=r"[0-9.eE+-]+",

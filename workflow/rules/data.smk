@@ -3,6 +3,7 @@
 
 rule download:
     input:
+        task=TASK,
         code=sources("dmemm.data.download"),
         policies=sorted(str(path) for path in Path("dmemm/data/policies").glob("*") if path.is_file()),
     output:
@@ -26,6 +27,7 @@ rule download:
 
 rule segment:
     input:
+        task=TASK,
         raw=RAW,
         code=sources("dmemm.data.segments"),
     output:

@@ -10,6 +10,7 @@ def evaluate_rule(name, variant, results="results"):
         name:
             f"evaluate_{name}"
         input:
+            task=TASK.replace("{task}", task),
             model=f"{results}/models/{data}/{variant.network}/seed{{seed}}.safetensors",
             reward=REWARD.replace("{task}", data),
             statistics=STATISTICS.replace("{task}", data),

@@ -10,6 +10,7 @@ def mechanism_rule(stage, config_class, weights):
         name:
             stage
         input:
+            task=TASK,
             raw=RAW,
             code=sources("dmemm.models.regression"),
         output:
@@ -45,6 +46,7 @@ def train_rule(name, variant, results="results"):
         name:
             f"train_{name}"
         input:
+            task=TASK,
             raw=RAW,
             segments=SEGMENTS,
             **({"dynamics": DYNAMICS, "reward": REWARD} if variant.modulated else {}),

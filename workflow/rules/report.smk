@@ -16,12 +16,12 @@ TABLES = {
     # number: (keys of the lists it is made of, score files)
     1: (
         ["tasks", "seeds"],
-        scores([name for name in config["tasks"] if not TASKS[name].is_maze], ["diffuser", "dmemm"]),
+        scores([name for name in config["tasks"] if not TASKS[name].has_goal], ["diffuser", "dmemm"]),
     ),
     2: (
         ["tasks", "mazes", "seeds"],
         scores(
-            [name for name in config["tasks"] if TASKS[name].is_maze] + [f"multi2d-{maze}" for maze in config["mazes"]],
+            [name for name in config["tasks"] if TASKS[name].has_goal] + [f"multi2d-{maze}" for maze in config["mazes"]],
             ["diffuser", "dmemm"],
         ),
     ),

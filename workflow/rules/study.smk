@@ -23,6 +23,7 @@ def consistency_rule(name, variant, results="results"):
         name:
             f"consistency_{name}"
         input:
+            task=TASK,
             model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
             dynamics=DYNAMICS,
             reward=REWARD,

@@ -1,0 +1,60 @@
+"""D4RL's own files (Fu et al., 2020): found in D4RL's cache folder or downloaded to it, and verified."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dmemm.data.http import fetch
+from dmemm.errors import UserError
+from dmemm.files import replacing
+
+# A sound file's statistics differ from the published ones by rounding and by what counts as the last episode.
+_TOLERANCE = 0.05  # of the returns' deviation
+
+
+def cache_folder() -> Path:
+    """Where D4RL itself keeps its downloads."""
+    return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
+
+
+def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
+    """The data set's file, downloaded unless it is there, with the SHA-256 that it must have.
+
+    The first use of a file whose SHA-256 nobody has published records it beside the file; later uses compare.
+
+    Args:
+        known: `file`, its path below a mirror, and where known `bytes` and `sha256`.
+        mirrors: base URLs in order; with `{name}` in place of a path, the file's bare name is put there.
+
+    Raises:
+        UserError: no mirror delivers the file, or it is not what it was or must be.
+    """
+    name = Path(known["file"]).name
+    path = cache_folder() / name
+    record = path.with_name(f"{name}.sha256")
+    expected = known.get("sha256") or (record.read_text().split()[0] if record.is_file() else None)
+    if path.is_file():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if expected not in (None, found):
+            raise UserError(f"{path}: its SHA-256 is {found}, not {expected}; delete it, it will be downloaded again")
+    else:
+        urls = [m.replace("{name}", name) if "{name}" in m else f"{m.rstrip('/')}/{known['file']}" for m in mirrors]
+        found = fetch(urls, path, size=known.get("bytes"), sha256=expected)
+    if expected is None:
+        with replacing(record) as temporary:
+            temporary.write_text(f"{found}  {name}\n")
+    return path
+
+
+def differences(statistics: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """What a data set's statistics have unlike D4RL's published ones, one entry a number."""
+    told = []
+    if "transitions" in known and statistics["transitions"] != known["transitions"]:
+        told.append(f"{statistics['transitions']} transitions, D4RL's has {known['transitions']}")
+    for key, text in (("return_mean", "mean return"), ("return_std", "deviation of returns")):
+        if key in known and abs(statistics[key] - known[key]) > _TOLERANCE * known["return_std"]:
+            told.append(f"{text} {statistics[key]:.0f}, D4RL's has {known[key]}")
+    return told

@@ -1,0 +1,76 @@
+"""HDF5 files of D4RL's layout, D4RL's own or the user's, read in blocks: the file may be larger than the memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dmemm.data.raw import RawData, check_raw, dataset, reading
+from dmemm.errors import UserError
+from dmemm.tasks import Task
+
+_BLOCK = 2**25  # bytes of observations in memory at once
+
+
+def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
+    """Read `observations`, `actions`, `rewards`, `terminals` and, where they exist, `timeouts` and `next_observations`.
+
+    Without `next_observations` the next row of the same episode is the next state, and an episode's last row, which has
+    none, is left out. D4RL's mazes are read so too: there `timeouts` mark the navigation goals, after which the stored
+    state is stale, and `rewards[t]` is for `observations[t]` where everywhere else it is for what the action led to.
+
+    Raises:
+        UserError: the file is missing, damaged, lacks a key, or holds unsound values.
+    """
+    remedy = "mend the data set" if data_source == "own" else "delete it and run `dmemm download`"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {task.name} needs it")
+    with reading(path, remedy) as file:
+        arrays = {key: dataset(file, key) for key in ("observations", "actions", "rewards", "terminals")}
+        arrays |= {key: dataset(file, key) for key in ("timeouts", "next_observations") if key in file}
+        length = arrays["observations"].shape[0] if arrays["observations"].ndim else 0
+        for key, array in arrays.items():
+            if array.ndim == 0 or len(array) != length:
+                raise UserError(f"{path}: {key} have shape {array.shape}, observations {length} rows; {remedy}")
+        if length == 0:
+            raise UserError(f"{path}: holds no transitions; {remedy}")
+        successors = "next_observations" in arrays and not task.is_maze
+        row = max(1, int(np.prod(arrays["observations"].shape[1:])) * arrays["observations"].dtype.itemsize)
+        step = max(1, _BLOCK // row)
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            columns = {key: _rows(array, key, start, stop if successors else stop + 1) for key, array in arrays.items()}
+            columns.setdefault("timeouts", np.zeros(len(columns["terminals"]), np.bool_))
+            if not successors:
+                columns = _shifted(columns, stop - start, task.is_maze)
+            raw = RawData(**columns, data_source=data_source, task=task.name)
+            if len(raw.rewards):
+                check_raw(raw, f"{path}: rows {start} to {stop - 1}", remedy)
+                yield raw
+
+
+def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
+    values = array[start:stop]
+    if key in ("rewards", "terminals", "timeouts") and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]  # a column where a vector is meant
+    if key in ("terminals", "timeouts"):
+        return values.astype(np.bool_)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the check tells
+        return values.astype(np.float32)
+
+
+def _shifted(columns: dict[str, Any], count: int, rewards_of_states: bool) -> dict[str, Any]:
+    """The first `count` rows with the row after each as its successor, where the episode goes on."""
+    ended = columns["terminals"] | columns["timeouts"]
+    here = np.arange(min(count, len(ended) - 1))
+    here = here[~ended[here]]
+    return {
+        "observations": columns["observations"][here],
+        "actions": columns["actions"][here],
+        "rewards": columns["rewards"][here + 1 if rewards_of_states else here],
+        "terminals": np.zeros(len(here), np.bool_),
+        "timeouts": ended[here + 1],
+        "next_observations": columns["observations"][here + 1],
+    }
