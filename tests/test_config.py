@@ -80,7 +80,7 @@ def test_scores_are_d4rls():
 def test_command_line_names_an_unknown_task_and_a_missing_file(capsys, tmp_path):
     output = str(tmp_path / "out.h5")
     assert main(["segment", "hoper-medium", "--raw", "x", "--output", output]) == 1
-    assert "hoper-medium: unknown task; choose one of hopper-medium-expert" in capsys.readouterr().err
+    assert "hoper-medium: unknown task; choose one of halfcheetah-medium" in capsys.readouterr().err
     assert main(["segment", "hopper-medium", "--raw", str(tmp_path / "no.hdf5"), "--output", output]) == 1
     error = capsys.readouterr().err
     assert "no.hdf5" in error and len(error.splitlines()) == 1

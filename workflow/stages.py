@@ -28,13 +28,6 @@ def load(path: Path) -> Params:
     ):
         if not params[key]:
             raise UserError(f"{path}: {key}: the list is empty; for a part of the tables, ask for its files by path")
-    needed = {key: params[key] for key in ("ablation_tasks", "sensitivity_tasks")}
-    needed["mazes"] = [f"maze2d-{maze}" for maze in params["mazes"]]
-    for key, names in needed.items():
-        # Their `dmemm` networks are those of `tasks`, in both tools.
-        missing = [name for name in names if name not in params["tasks"]]
-        if missing:
-            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
     for key in ("tasks", "study_tasks"):
         for name in params[key]:
             try:
@@ -43,6 +36,13 @@ def load(path: Path) -> Params:
                 raise UserError(f"{path}: {key}: {error}") from error
             if task.protocol == "multi2d":
                 raise UserError(f"{path}: {key}: {name} has no networks of its own; put its maze into mazes")
+    needed = {key: params[key] for key in ("ablation_tasks", "sensitivity_tasks")}
+    needed["mazes"] = [f"maze2d-{maze}" for maze in params["mazes"]]
+    for key, names in needed.items():
+        # Their `dmemm` networks are those of `tasks`, in both tools.
+        missing = [name for name in names if name not in params["tasks"]]
+        if missing:
+            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
     goals = {name: get_task(name).has_goal for name in params["tasks"]}
     if len(set(goals.values())) == 1:
         raise UserError(f"{path}: tasks: Tables 1 and 2 need a task without and one with a goal each")

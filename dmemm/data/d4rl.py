@@ -26,7 +26,7 @@ def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
 
     Args:
         known: `file`, its path below a mirror, and where known `bytes` and `sha256`.
-        mirrors: base URLs in order; with `{name}` in place of a path, the file's bare name is put there.
+        mirrors: base URLs in order; with `<name>` in place of a path, the file's bare name is put there.
 
     Raises:
         UserError: no mirror delivers the file, or it is not what it was or must be.
@@ -41,7 +41,7 @@ def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
         if expected not in (None, found):
             raise UserError(f"{path}: its SHA-256 is {found}, not {expected}; delete it, it will be downloaded again")
     else:
-        urls = [m.replace("{name}", name) if "{name}" in m else f"{m.rstrip('/')}/{known['file']}" for m in mirrors]
+        urls = [m.replace("<name>", name) if "<name>" in m else f"{m.rstrip('/')}/{known['file']}" for m in mirrors]
         found = fetch(urls, path, size=known.get("bytes"), sha256=expected)
     if expected is None:
         with replacing(record) as temporary:

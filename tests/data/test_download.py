@@ -324,9 +324,9 @@ def test_a_published_checksum_is_required_and_a_bare_mirror_is_asked_by_name(
     task = get_task("hopper-medium-replay")
     served = write(folder / "flat" / "hopper_medium_replay-v2.hdf5", hopper())
     with pytest.raises(UserError, match="hopper_medium_replay-v2.hdf5"):
-        fetch(task, tmp_path, mirrors=(f"{url}/flat/{{name}}",))
+        fetch(task, tmp_path, mirrors=(f"{url}/flat/<name>",))
     known = {"file": task.data["d4rl"]["file"], "sha256": hashlib.sha256(served.read_bytes()).hexdigest()}
-    statistics = fetch(Task(**{**vars(task), "data": {"d4rl": known}}), tmp_path, mirrors=(url, f"{url}/flat/{{name}}"))
+    statistics = fetch(Task(**{**vars(task), "data": {"d4rl": known}}), tmp_path, mirrors=(url, f"{url}/flat/<name>"))
     assert statistics["transitions"] == 200
 
 

@@ -38,7 +38,6 @@ def test_rows_keep_the_order_of_the_files_and_sort_seeds(write_score: Any) -> No
     ("changes", "message"),
     [
         ({"drop": "data_source"}, "'data_source' is a required property"),
-        ({"task": "hopper"}, "task: 'hopper' is not one of"),
         ({"data_source": "d4lr"}, "data_source: 'd4lr' is not one of"),
         ({"scores": []}, "scores: .* non-empty"),
         ({"scores": [1.0, math.nan]}, "scores: not a finite number"),
