@@ -127,6 +127,12 @@ def _study(arguments: argparse.Namespace) -> None:
     write_study(arguments.scores, arguments.consistency, arguments.csv, arguments.markdown, arguments.figure)
 
 
+def _consistency_table(arguments: argparse.Namespace) -> None:
+    from dmemm.reporting.consistency import write_consistency
+
+    write_consistency(arguments.consistency, arguments.csv, arguments.markdown, arguments.figure)
+
+
 def _metrics(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.tables import write_metrics
 
@@ -215,11 +221,15 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
     stage.add_argument("--outputs", type=Path, nargs="+", required=True, help="one file a format: png, pdf")
 
-    stage = _stage(stages, "study", _study, "Compare the method's choices.")
+    for stage_name, run, description in (
+        ("consistency-table", _consistency_table, "Compare the variants' plans with what happens."),
+        ("study", _study, "Compare the method's choices."),
+    ):
+        stage = _stage(stages, stage_name, run, description)
+        stage.add_argument("--consistency", type=Path, nargs="+", required=True)
+        for name in ("csv", "markdown", "figure"):
+            stage.add_argument(f"--{name}", type=Path, required=True)
     stage.add_argument("--scores", type=Path, nargs="+", required=True)
-    stage.add_argument("--consistency", type=Path, nargs="+", required=True)
-    for name in ("csv", "markdown", "figure"):
-        stage.add_argument(f"--{name}", type=Path, required=True)
 
     stage = _stage(stages, "metrics", _metrics, "Collect the tables' averages for `dvc metrics`.")
     stage.add_argument("--tables", type=Path, nargs="+", required=True)

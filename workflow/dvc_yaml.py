@@ -25,7 +25,7 @@ from workflow.stages import assignment, load
 
 HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not this file.\n"
 WILDCARD = re.compile(r"\{(\w+)\}")
-VARIANT_RULE = re.compile(r"(?:train|evaluate)_(\w+)")
+VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+)")
 # Built on demand only: `dvc repro` means the tables and the figure.
 UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?")
 

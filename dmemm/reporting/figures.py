@@ -17,7 +17,7 @@ from dmemm.variants import get_variant
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
 # Okabe and Ito's palette, told apart by colour-blind readers too; without its yellow, too pale for a line on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Five markers on seven colours: 35 tasks before a pair repeats, and readable in grey.
 _MARKERS = ("o", "s", "^", "D", "v")
 # What varies between two runs (dates) or installations is left out, so that equal scores give equal bytes.
@@ -115,7 +115,7 @@ def _draw(
                 [place[value] for value in curve],
                 [mean for mean, _ in curve.values()],
                 yerr=[0 if math.isnan(error) else error for _, error in curve.values()],  # one seed: no bar
-                color=_COLOURS[number % len(_COLOURS)],
+                color=COLOURS[number % len(COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,
                 capsize=3,

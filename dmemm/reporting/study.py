@@ -1,6 +1,5 @@
 """The study of settings: what the network predicts, which estimator, how modulated, how strongly."""
 
-import csv
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +10,11 @@ from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
 from dmemm.files import read_json, replacing
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.consistency import MEASURES as CONSISTENCY
+from dmemm.reporting.consistency import UNITS, averages, markdown_tables, write_lines
+from dmemm.reporting.scores import Row, describe, group_rows, load_scores
 
-# Measure → what a column says; all of one network, so that a mean ± standard error over seeds can be given.
-MEASURES = {
-    "diffusion_loss": "diffusion loss",
-    "model_error": "error, model",
-    "model_error_median": "median",
-    "simulator_error": "error, simulator",
-    "simulator_error_median": "median",
-    "open_loop_error": "open loop",
-    "spread": "spread",
-    "diversity": "diversity",
-    "score": "score",
-}
+MEASURES = {measure: label for measure, label in CONSISTENCY.items() if measure != "outside"} | {"score": "score"}
 _PANELS = {"simulator_error": "transition error against the simulator", "spread": "spread / data's", "score": "score"}
 
 
@@ -46,18 +36,17 @@ def write_study(
     rows = group_rows(load_scores(scores))
     measured = {(record["task"], record["variant"], record["seed"]): record for record in map(read_json, consistency)}
     lines = [_line(row, variant, measured) for row in rows for variant in row.variants]
-    with (
-        replacing(csv_path) as csv_file,
-        replacing(markdown) as markdown_file,
-        replacing(figure) as png_file,
-        csv_file.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        markdown_file.write_text(_markdown(rows, lines), encoding="utf-8")
-        with style.context("default"):
-            _draw(rows, lines).savefig(png_file, format="png", dpi=150, metadata={"Software": None})
+    with replacing(csv_path) as temporary:
+        write_lines(temporary, lines)
+    with replacing(markdown) as temporary:
+        temporary.write_text(
+            "**Which setting works.** What the network predicts - estimator - weight of levels - λ_tr; `plain` is"
+            f" Diffuser's training. No weights of eq. 11, no reward loss. {UNITS} {describe(rows)}\n"
+            + markdown_tables(lines, MEASURES),
+            encoding="utf-8",
+        )
+    with replacing(figure) as temporary, style.context("default"):
+        _draw(rows, lines).savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
 
 def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -77,28 +66,8 @@ def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[s
         record = measured.get((row.task, variant, score.seed))
         if record is None:
             raise UserError(f"{row.task}: no consistency of {variant}, seed {score.seed}; run the consistency stage")
-        last = record["open_loop_error"][-1]
-        records.append({**record, "open_loop_error": last, "score": statistics.fmean(score.scores)})
-    for measure in MEASURES:
-        values = [record[measure] for record in records]
-        mean, error = mean_and_standard_error([[value] for value in values])
-        line[measure], line[f"{measure}_standard_error"] = f"{mean:.6g}", f"{error:.3g}"
-    return line
-
-
-def _markdown(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> str:
-    text = (
-        "**Which setting works.** What the network predicts - estimator - weight of levels - λ_tr; `plain` is"
-        " Diffuser's training. No weights of eq. 11, no reward loss. Transition errors are squared and summed over the"
-        f" normalised state, means and medians over transitions. {describe(rows)}\n"
-    )
-    for row in rows:
-        text += f"\n{row.task}\n\n| setting | {' | '.join(MEASURES.values())} |\n|---|{'---:|' * len(MEASURES)}\n"
-        for line in lines:
-            if line["task"] == row.task:
-                cells = (f"{float(line[m]):.3g} ± {float(line[f'{m}_standard_error']):.1g}" for m in MEASURES)
-                text += f"| {line['variant']} | {' | '.join(cells)} |\n"
-    return text
+        records.append({**record, "score": statistics.fmean(score.scores)})
+    return line | averages(records, tuple(MEASURES))
 
 
 def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:

@@ -59,6 +59,7 @@ def stage(request, tmp_path_factory):
     """A tiny network of the task and the stage's result."""
     task, path = request.param, tmp_path_factory.mktemp("consistency")
     shutil.copy("params.yaml", path)
+    shutil.copytree("tasks", path / "tasks")
     sizes = [
         "diffusion_steps={locomotion: 4, maze: 4}", "unet_width={locomotion: 8, maze: 8}",
         "unet_mults={locomotion: [1, 2], maze: [1, 2]}", "train_steps={locomotion: 30, maze: 30}",
@@ -131,5 +132,5 @@ def test_without_held_out_windows_it_says_what_to_do(stage, monkeypatch, capsys)
     files = ["--raw", "raw.h5", "--segments", "none.h5", "--model", "m.safetensors", "--output", "never.json"]
     files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
     assert main(["consistency", task, "dmemm", "0", *files]) == 1
-    assert "none.h5: 0 held-out windows are too few; raise held_out" in capsys.readouterr().err
+    assert "none.h5: no held-out windows to plan from; raise held_out" in capsys.readouterr().err
     assert not (path / "never.json").exists()

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     """Raw data, windows and mechanisms of a small data set, in a folder with the project's params.yaml."""
     path = tmp_path_factory.mktemp("train")
     shutil.copy("params.yaml", path)
+    shutil.copytree("tasks", path / "tasks")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         local = ["local_steps={locomotion: 3000, maze: 3000}"]

@@ -68,9 +68,11 @@ def test_stages_depend_on_what_their_subcommands_read():
         if variant.network == variant.name:
             expected[f"train_{name}"] = [key for key in TrainConfig.parameters() if key not in variant.fixed]
         expected[f"evaluate_{name}"] = [key for key in EvaluateConfig.parameters() if key not in variant.fixed]
+        if name in VARIANTS:
+            expected[f"consistency_{name}"] = expected[f"evaluate_{name}"]
     for name in ("dmemm", "diffuser"):
         expected[f"evaluate_multi2d_{name}"] = expected[f"evaluate_{name}"]
-    gathering = {"table1", "table2", "table3", "figure1", "metrics"}
+    gathering = {"table1", "table2", "table3", "figure1", "metrics", "consistency"}
     assert {name: stage["params"] for name, stage in stages.items() if name not in gathering} == {
         name: list(keys) for name, keys in expected.items()
     }

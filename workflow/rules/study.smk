@@ -18,37 +18,6 @@ wildcard_constraints:
     **{key: "|".join(values) for key, values in STUDY.items()},
 
 
-def consistency_rule(name, variant, results="results"):
-    rule:
-        name:
-            f"consistency_{name}"
-        input:
-            task=TASK,
-            model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
-            dynamics=DYNAMICS,
-            reward=REWARD,
-            raw=RAW,
-            segments=SEGMENTS,
-            code=sources("dmemm.evaluation.consistency", "dmemm.variants"),
-        output:
-            consistency=f"{results}/consistency/{variant.name}/{{task}}/seed{{seed}}.json",
-        log:
-            f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.log",
-        benchmark:
-            f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.tsv"
-        threads: 1
-        resources:
-            mem_mb=6000,
-            runtime=60,
-            gpu=GPU,
-        params:
-            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
-        shell:
-            f"python -m dmemm consistency {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
-            " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --raw {input.raw}"
-            " --segments {input.segments} --output {output.consistency} --set {params:q} > {log} 2>&1"
-
-
 for name, variant in CHOICES.items():
     train_rule(name, variant, "results/study")
     evaluate_rule(name, variant, "results/study")

@@ -1,0 +1,72 @@
+# Networks → are their plans possible? Of every variant that has scores in a table.
+
+
+def consistency_rule(name, variant, results="results"):
+    rule:
+        name:
+            f"consistency_{name}"
+        input:
+            task=TASK,
+            model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
+            dynamics=DYNAMICS,
+            reward=REWARD,
+            raw=RAW,
+            segments=SEGMENTS,
+            code=sources("dmemm.evaluation.consistency", "dmemm.variants"),
+        output:
+            consistency=f"{results}/consistency/{variant.name}/{{task}}/seed{{seed}}.json",
+        log:
+            f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.log",
+        benchmark:
+            f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=6000,
+            runtime=60,
+            gpu=GPU,
+        params:
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+        shell:
+            f"python -m dmemm consistency {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
+            " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --raw {input.raw}"
+            " --segments {input.segments} --output {output.consistency} --set {params:q} > {log} 2>&1"
+
+
+for name, variant in VARIANTS.items():
+    consistency_rule(name, variant)
+
+
+def consistency_files():
+    """Diffuser's and dmemm's plans for every task, the other variants' for the tasks of Table 3."""
+    others = [name for name in VARIANTS if name not in ("diffuser", "dmemm")]
+    chosen = [(task, ["diffuser", "dmemm"] + others * (task in config["ablation_tasks"])) for task in config["tasks"]]
+    return [
+        f"results/consistency/{variant}/{task}/seed{seed}.json"
+        for task, variants in chosen
+        for variant in variants
+        for seed in config["seeds"]
+    ]
+
+
+rule consistency:
+    input:
+        consistency=consistency_files(),
+        code=sources("dmemm.reporting.consistency"),
+    output:
+        csv="results/consistency.csv",
+        markdown="results/consistency.md",
+        png="results/consistency.png",
+    log:
+        "logs/consistency.log",
+    benchmark:
+        "logs/consistency.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        **assignments(config, ["tasks", "ablation_tasks", "seeds"]),
+    shell:
+        "python -m dmemm consistency-table --consistency {input.consistency}"
+        " --csv {output.csv} --markdown {output.markdown} --figure {output.png} > {log} 2>&1"
