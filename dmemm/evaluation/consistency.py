@@ -23,7 +23,6 @@ from dmemm.envs import GOAL_RADIUS, MAZES, is_free, make_env, set_state_from_obs
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.models.mechanisms import DynamicsEnsemble
-from dmemm.models.regression import load_mechanism
 from dmemm.planning.planner import load_planner
 from dmemm.tasks import Task
 
@@ -55,7 +54,8 @@ def consistency(
         raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
     config = replace(config, candidates=1)
     planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
-    model, dynamics = planner.model, planner.guide.dynamics or load_mechanism(DynamicsEnsemble, dynamics_path)
+    model, dynamics = planner.model, planner.dynamics
+    assert dynamics is not None
     windows = Windows(raw, segments, task, device)
     rng = np.random.default_rng(seed)
 

@@ -26,14 +26,7 @@ def evaluate(
     """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
     statistics = read_json(statistics_path)
     planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
-    episodes = run_episodes(
-        task,
-        planner,
-        episodes=config.episodes,
-        replan_every=config.replan_every,
-        execute=config.execute,
-        seed=seed,
-    )
+    episodes = run_episodes(task, planner, episodes=config.episodes, seed=seed)
     scores = [task.score(value) for value in episodes.returns]
     write_json(
         output,

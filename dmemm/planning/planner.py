@@ -1,7 +1,7 @@
 """Plans for a batch of observations: several candidates each, the best by the guide's own objective."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import EvaluateConfig
+from dmemm.config import EvaluateConfig, load_params
 from dmemm.device import choose_device
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.files import read_json, write_json
+from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, mechanism_state
 from dmemm.models.regression import load_mechanism
-from dmemm.tasks import FOLDER, Task, load_object
+from dmemm.models.storage import save_weights
+from dmemm.tasks import FOLDER, Task, get_task, load_object
+from dmemm.variants import get_variant
 
 Array = NDArray[np.float32]
+
+# The files of a planner's folder.
+_PLANNER, _DIFFUSION, _DYNAMICS, _REWARD = (
+    "planner.json", "diffusion.safetensors", "dynamics.safetensors", "reward.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,36 +36,104 @@ class Plans:
     Attributes:
         actions: shape (batch, horizon, action_dim).
         states: shape (batch, horizon, observation_dim); the first is the observation planned from.
-        values: shape (batch,), the guide's objective J.
+        values: shape (batch,), the guide's objective J, by which it was chosen.
+        returns: shape (batch,), the return Σ r that the reward model expects; NaN without one.
+        transition_errors: shape (batch,), what the ensemble expects of eq. 9: the mean over the plan's transitions of
+            ‖s' - T̂(s, a)‖², normalised states; NaN without an ensemble.
     """
 
     actions: Array
     states: Array
     values: Array
+    returns: Array
+    transition_errors: Array
 
 
 class Planner:
-    """A diffusion model and its guide, ready to plan.
+    """A diffusion model, its guide and a task, ready to plan and to act.
 
     Args:
+        task: what it was trained for.
+        config: how it plans.
         model: the trained diffusion model.
-        guide: J of eq. 13; it steers the sampling and chooses among the candidates.
-        alpha: guide scale.
-        t_stopgrad: last diffusion steps without guidance.
-        candidates: plans drawn for each observation.
+        dynamics: T̂, or None; it guides only where `config.lambda_guide` is positive.
+        reward: R̂, or None; it guides only tasks without a goal.
         seed: of the noise.
+
+    Attributes:
+        plans_made: plans so far.
     """
 
     def __init__(
-        self, model: DiffusionModel, guide: Guide, *, alpha: float, t_stopgrad: int, candidates: int, seed: int
+        self,
+        task: Task,
+        config: EvaluateConfig,
+        model: DiffusionModel,
+        dynamics: DynamicsEnsemble | None,
+        reward: RewardModel | None,
+        seed: int = 0,
     ) -> None:
         """Seed the generator."""
-        self.model, self.guide = model, guide
-        self.alpha, self.t_stopgrad = alpha, t_stopgrad
+        if config.lambda_guide > 0 and dynamics is None:
+            raise UserError("--dynamics: transition guidance needs it; give the weights that `dmemm dynamics` wrote")
+        self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
+        self.guide = Guide(
+            model.action_dim,
+            # A goal is part of the plan, and the data's reward knows its own goals only.
+            reward=None if task.has_goal else reward,
+            dynamics=dynamics if config.lambda_guide > 0 else None,
+            lambda_guide=config.lambda_guide,
+            ended=_ended(task, model),
+        )
         # Without an objective there is nothing to choose by: one plan is as good as many.
-        self.candidates = candidates if guide.active else 1
+        self.candidates = config.candidates if self.guide.active else 1
+        self.plans_made = 0
         self._device = model.center.device
-        self._generator = torch.Generator(self._device).manual_seed(seed)
+        self._generator = torch.Generator(self._device)
+        self.reset(seed)
+
+    @classmethod
+    def load(cls, path_or_task: str | Path, variant: str = "dmemm", seed: int = 0) -> "Planner":
+        """The planner in a folder that `save` wrote; or, in the project's folder, of a task, a variant and a seed.
+
+        Raises:
+            UserError: there is no such folder or trained network, or a file is damaged.
+        """
+        folder = Path(path_or_task)
+        if (folder / _PLANNER).is_file():
+            record = read_json(folder / _PLANNER)
+            task, config = Task(**record["task"]), EvaluateConfig(**record["config"])
+            dynamics = folder / _DYNAMICS
+            return load_planner(
+                task, config, seed, model=folder / _DIFFUSION, reward=folder / _REWARD,
+                dynamics=dynamics if dynamics.is_file() else None,
+            )  # fmt: skip
+        if folder.is_dir():
+            raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
+        task, chosen = get_task(str(path_or_task)), get_variant(variant)
+        config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
+        models = Path("results/models") / task.name.replace("multi2d", "maze2d")
+        return load_planner(
+            task, config, seed, model=models / chosen.network / f"seed{seed}.safetensors", reward=models / _REWARD,
+            dynamics=models / _DYNAMICS,
+        )  # fmt: skip
+
+    def save(self, folder: Path | str) -> None:
+        """Write everything that planning needs into a folder, which can be copied and loaded without the project."""
+        folder = Path(folder)
+        self.model.save(folder / _DIFFUSION)
+        mechanisms: Mapping[str, Mechanism | None] = {_DYNAMICS: self.dynamics, _REWARD: self.reward}
+        for name, mechanism in mechanisms.items():
+            if mechanism is not None:
+                save_weights(folder / name, *mechanism_state(mechanism))
+        write_json(folder / _PLANNER, {"task": asdict(self.task), "config": asdict(self.config)})
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the plans that `act` follows; with a seed, also start its noise anew."""
+        self._plans: Plans | None = None
+        self._age = np.zeros(0, dtype=np.int64)
+        if seed is not None:
+            self._generator.manual_seed(seed)
 
     def plan(self, observations: Array, goals: Array | None = None) -> Plans:
         """Plan from each observation.
@@ -67,28 +143,105 @@ class Planner:
             goals: shape (batch, goal_dim), to end at (in mazes at rest); only tasks with a goal.
 
         Raises:
-            UserError: an observation or a plan is not finite.
+            UserError: wrong shapes, a goal is missing, or an observation or a plan is not finite; it says which.
         """
-        model = self.model
-        batch, action_dim = len(observations), model.action_dim
-        values = torch.zeros(batch, model.horizon, model.center.shape[0], device=self._device)
-        values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
-        if goals is not None:
-            values[:, -1, action_dim : action_dim + goals.shape[1]] = torch.as_tensor(goals, device=self._device)
-        values = (values - model.center) / model.scale
-        if not torch.isfinite(values).all():
-            raise UserError("an observation is not finite; the environment has diverged")
-        values = values.repeat_interleave(self.candidates, dim=0)
-        tau = sample_plans(model, self.guide, values, self.alpha, self.t_stopgrad, self._generator)
+        goals = None if goals is None else np.asarray(goals)
+        return self._plan(np.asarray(observations, np.float32), goals, np.arange(len(observations)))
+
+    def _plan(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> Plans:
+        """Plan; `names` are what errors call the observations."""
+        model, action_dim = self.model, self.model.action_dim
+        values = self._known(observations, goals, names)
+        batch = len(values)
+        tau = sample_plans(
+            model, self.guide, values.repeat_interleave(self.candidates, dim=0), self.config.alpha,
+            self.config.t_stopgrad, self._generator,
+        )  # fmt: skip
         with torch.no_grad():
             objective = self.guide.objective(tau).view(batch, self.candidates)
             best = objective.argmax(dim=1)
             row = torch.arange(batch, device=self._device)
             tau = tau.view(batch, self.candidates, model.horizon, -1)[row, best]
+            returns, errors = self._expected(tau)
             plans = (tau * model.scale + model.center).cpu().numpy()
-        if not np.isfinite(plans).all():
-            raise UserError("a plan is not finite; lower alpha or lambda_guide")
-        return Plans(plans[..., :action_dim], plans[..., action_dim:], objective[row, best].cpu().numpy())
+        wrong = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
+        if len(wrong):
+            raise UserError(f"the plan from observation {names[wrong[0]]} is not finite; lower alpha or lambda_guide")
+        self.plans_made += batch
+        chosen = objective[row, best].cpu().numpy()
+        return Plans(plans[..., :action_dim], plans[..., action_dim:], chosen, returns, errors)
+
+    def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
+        """The next action in each of several environments, which keep their order from call to call.
+
+        An environment gets a new plan when its own is `replan_every` steps old or over, and after `reset`, `restart`.
+
+        Args:
+            observations: shape (batch, observation_dim), or (observation_dim,) for a single environment.
+            goals: shape (batch, goal_dim) or (goal_dim,).
+            running: bool, shape (batch,), the environments that need an action; all by default.
+
+        Returns:
+            Actions of the shape of `observations`, within what the data have; zero where not running.
+        """
+        observations = np.asarray(observations, np.float32)
+        if observations.ndim == 1:
+            return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
+        batch, every = len(observations), min(self.config.replan_every, self.model.horizon)
+        if len(self._age) != batch:
+            self._plans, self._age = None, np.full(batch, every)
+        running = np.ones(batch, dtype=bool) if running is None else running
+        due = np.flatnonzero(running & (self._age >= every))
+        if len(due):
+            made = self._plan(observations[due], None if goals is None else np.asarray(goals)[due], due)
+            if self._plans is None:
+                shape = (batch, self.model.horizon)
+                self._plans = Plans(
+                    np.zeros((*shape, made.actions.shape[2]), np.float32),
+                    np.zeros((*shape, made.states.shape[2]), np.float32), *np.zeros((3, batch), np.float32),
+                )  # fmt: skip
+            for name, value in vars(made).items():
+                getattr(self._plans, name)[due] = value
+            self._age[due] = 0
+        assert self._plans is not None
+        actions = follow(self._plans, self._age, observations, self.config.execute)
+        self._age += running
+        return np.where(running[:, None], actions, 0).astype(np.float32)
+
+    def restart(self, environments: NDArray[np.bool_]) -> None:
+        """Let environments (bool, shape (batch,)) get a new plan at their next action, as after their reset."""
+        self._age[environments] = self.model.horizon
+
+    def _known(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> Tensor:
+        """Plans with what is known of them, normalised: the first state and, with a goal, the end."""
+        model, action_dim, goal_dim = self.model, self.model.action_dim, self.task.goal_dim
+        dim = model.center.shape[0] - action_dim
+        if observations.ndim != 2 or observations.shape[1] != dim:
+            raise UserError(f"observations have shape {observations.shape}; {self.task.name} needs (batch, {dim})")
+        wanted = (len(observations), goal_dim)
+        if goal_dim and (goals is None or goals.shape != wanted):
+            given = "are missing" if goals is None else f"have shape {goals.shape}"
+            raise UserError(f"goals {given}; {self.task.name} needs {wanted}")
+        values = torch.zeros(len(observations), model.horizon, model.center.shape[0], device=self._device)
+        values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
+        if goal_dim:
+            goals = np.asarray(goals, np.float32)
+            values[:, -1, action_dim : action_dim + goal_dim] = torch.as_tensor(goals, device=self._device)
+        for name, array in (("observation", observations), ("goal", goals if goal_dim else observations)):
+            wrong = np.flatnonzero(~np.isfinite(np.asarray(array)).all(axis=1))
+            if len(wrong):
+                raise UserError(f"{name} {names[wrong[0]]} is not finite; the environment has diverged")
+        return (values - model.center) / model.scale
+
+    def _expected(self, tau: Tensor) -> tuple[Array, Array]:
+        """Predicted return and transition error of normalised plans (batch, horizon, dim), shape (batch,) each."""
+        s, a = tau[..., self.model.action_dim :], tau[..., : self.model.action_dim]
+        returns = errors = torch.full((len(tau),), torch.nan)
+        if self.reward is not None:
+            returns = (self.reward(s, a) * self.reward.target_scale + self.reward.target_mean).sum(dim=-1)
+        if self.dynamics is not None:
+            errors = (s[:, 1:] - self.dynamics(s[:, :-1], a[:, :-1])).square().sum(dim=-1).mean(dim=-1)
+        return returns.cpu().numpy(), errors.cpu().numpy()
 
 
 def load_planner(
@@ -99,20 +252,27 @@ def load_planner(
     Raises:
         UserError: a file is missing or damaged, or transition guidance is asked for without its model.
     """
-    if config.lambda_guide > 0 and dynamics is None:
-        raise UserError("--dynamics: transition guidance needs it; give the weights that `dmemm dynamics` wrote")
-    network = DiffusionModel.load(model, choose_device())
-    guide = Guide(
-        network.action_dim,
-        # A goal is part of the plan, and the data's reward knows its own goals only.
-        reward=None if task.has_goal else load_mechanism(RewardModel, reward),
-        dynamics=load_mechanism(DynamicsEnsemble, dynamics) if config.lambda_guide > 0 and dynamics else None,
-        lambda_guide=config.lambda_guide,
-        ended=_ended(task, network),
-    )
     return Planner(
-        network, guide, alpha=config.alpha, t_stopgrad=config.t_stopgrad, candidates=config.candidates, seed=seed
+        task,
+        config,
+        DiffusionModel.load(model, choose_device()),
+        load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
+        load_mechanism(RewardModel, reward),
+        seed,
     )
+
+
+def follow(plans: Plans, steps: NDArray[np.int64], observations: Array, execute: str) -> Array:
+    """The action of each environment, `steps` (batch,) after its planning: shape (batch, action_dim).
+
+    `actions` executes the plan's own action. `waypoints` follows its states as Diffuser's maze controller does:
+    a = Δposition + Δvelocity towards the next planned state, the last one once the plan is over.
+    """
+    row, last = np.arange(len(steps)), plans.states.shape[1] - 1
+    if execute == "actions":
+        return plans.actions[row, np.minimum(steps, last)]
+    away = plans.states[row, np.minimum(steps + 1, last)] - observations
+    return away[:, :2] + away[:, 2:]
 
 
 def _ended(task: Task, model: DiffusionModel) -> Callable[[Tensor], Tensor] | None:

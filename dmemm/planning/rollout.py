@@ -2,17 +2,17 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from dmemm.envs import make_env
-from dmemm.planning.planner import Planner, Plans
+from dmemm.errors import UserError
+from dmemm.planning.planner import Planner
 from dmemm.progress import progress
 from dmemm.tasks import Task
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Episodes:
         returns: shape (episodes,), undiscounted.
         lengths: shape (episodes,), steps until termination or the limit.
         success: bool, shape (episodes,), whether the goal was reached at any time; None without a goal.
+        states: of each episode, shape (length + 1, observation_dim).
         planning_seconds: time spent in the planner, all episodes together.
         plans: number of plans made.
     """
@@ -30,56 +31,66 @@ class Episodes:
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     success: NDArray[np.bool_] | None
+    states: list[NDArray[np.float32]]
     planning_seconds: float
     plans: int
 
 
-def follow(plans: Plans, step: int, observations: Array, execute: str) -> Array:
-    """The action at the `step`-th step after planning, shape (batch, action_dim).
-
-    `actions` executes the plan's own action. `waypoints` follows its states as Diffuser's maze controller does:
-    a = Δposition + Δvelocity towards the next planned state, the last one once the plan is over.
-    """
-    if execute == "actions":
-        return plans.actions[:, step]
-    target = plans.states[:, min(step + 1, plans.states.shape[1] - 1)]
-    return (target - observations)[:, :2] + (target - observations)[:, 2:]
-
-
-def run_episodes(
-    task: Task, planner: Planner, *, episodes: int, replan_every: int, execute: str, seed: int
-) -> Episodes:
-    """Run all episodes at once, planning anew every `replan_every` steps (at the latest when a plan is used up).
+def run_episodes(task: Task, planner: Planner, *, episodes: int, seed: int) -> Episodes:
+    """Run all episodes at once.
 
     Episode i starts from the environment's seed 10000·seed + i, whatever is evaluated.
+
+    Raises:
+        UserError: an environment failed or gave numbers that are not finite, or a plan did; it says which episode.
     """
-    envs = SyncVectorEnv([lambda: make_env(task)] * episodes)
-    low, high = envs.single_action_space.low, envs.single_action_space.high  # type: ignore[attr-defined]
-    every = min(replan_every, planner.model.horizon)
+    envs = [make_env(task) for _ in range(episodes)]
+    space = envs[0].action_space
+    assert isinstance(space, Box)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
-    reached = np.zeros(episodes, dtype=bool)
-    running = np.ones(episodes, dtype=bool)
-    seconds, plans_made = 0.0, 0
+    reached, running = np.zeros(episodes, dtype=bool), np.ones(episodes, dtype=bool)
+    seconds, made = 0.0, planner.plans_made
+    planner.reset()
+
+    def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
+        """A call of environment i, whose failure names the episode and is never scored."""
+        where = f"{task.name}: episode {i} of seed {seed} (environment seed {10_000 * seed + i}), step {lengths[i]}"
+        try:
+            result = call(*arguments, **keywords)
+        except Exception as error:  # an environment may raise anything
+            raise UserError(f"{where}: the environment failed: {type(error).__name__}: {error}") from error
+        if not np.isfinite(result[0]).all() or (len(result) == 5 and not np.isfinite(result[1])):
+            raise UserError(f"{where}: the environment gave a number that is not finite; it has diverged")
+        return result
+
     try:
-        observations, info = envs.reset(seed=[10_000 * seed + i for i in range(episodes)])
+        starts = [attempt(i, env.reset, seed=10_000 * seed + i) for i, env in enumerate(envs)]
+        observations, infos = np.stack([start[0] for start in starts]), [start[1] for start in starts]
+        states = [[start[0]] for start in starts]
         for t in progress(range(task.episode_steps), f"evaluate {task.name} seed {seed}"):
-            if t % every == 0:
-                planned = np.flatnonzero(running)  # finished episodes drop out of the planner's batch only here
-                start = time.perf_counter()
-                goals = info["goal"][planned].astype(np.float32) if task.has_goal else None
-                plans = planner.plan(observations[planned].astype(np.float32), goals)
-                seconds += time.perf_counter() - start
-                plans_made += len(planned)
-            actions = np.zeros((episodes, planner.model.action_dim), dtype=np.float32)
-            actions[planned] = follow(plans, t % every, observations[planned].astype(np.float32), execute)
-            observations, rewards, terminated, truncated, info = envs.step(np.clip(actions, low, high))
-            returns += rewards * running
-            lengths += running
-            if task.has_goal:
-                reached |= running & info["success"]
-            running &= ~(terminated | truncated)
+            goals = np.stack([info["goal"] for info in infos]).astype(np.float32) if task.has_goal else None
+            start = time.perf_counter()
+            try:
+                actions = np.clip(planner.act(observations, goals, running), space.low, space.high)
+            except UserError as error:
+                raise UserError(f"{task.name}: seed {seed}, step {t} (observations are episodes): {error}") from error
+            seconds += time.perf_counter() - start
+            for i in np.flatnonzero(running).tolist():
+                state, reward, terminated, truncated, infos[i] = attempt(i, envs[i].step, actions[i])
+                returns[i], lengths[i], observations[i] = returns[i] + reward, lengths[i] + 1, state
+                states[i].append(state)
+                reached[i] |= task.has_goal and bool(infos[i]["success"])
+                running[i] = not (terminated or truncated)
             if not running.any():
                 break
     finally:
-        envs.close()
-    return Episodes(returns, lengths, reached if task.has_goal else None, seconds, plans_made)
+        for env in envs:
+            env.close()
+    return Episodes(
+        returns,
+        lengths,
+        reached if task.has_goal else None,
+        [np.stack(path) for path in states],
+        seconds,
+        planner.plans_made - made,
+    )

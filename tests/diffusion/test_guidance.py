@@ -39,7 +39,7 @@ def test_log_likelihood_is_the_mixture_of_normal_densities():
 
 def diffusion_model(goal):
     torch.manual_seed(1)
-    header = {"action_dim": 2, "observation_dim": 3, "horizon": 6, "goal": goal, "predict": "sample"}
+    header = {"action_dim": 2, "observation_dim": 3, "horizon": 6, "end_dim": 3 if goal else 0, "predict": "sample"}
     model = DiffusionModel({**header, "unet_width": 8, "unet_mults": (1, 2), "diffusion_steps": 5}, torch.device("cpu"))
     model.low.fill_(-2)
     model.high.fill_(2)

@@ -33,7 +33,12 @@ def config(**changed):
 
 def build(cfg, goal=False):
     torch.manual_seed(0)
-    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "goal": goal}
+    header = {
+        "action_dim": ACTION,
+        "observation_dim": OBSERVATION,
+        "horizon": HORIZON,
+        "end_dim": OBSERVATION if goal else 0,
+    }
     sizes = {"unet_width": cfg.unet_width, "unet_mults": cfg.unet_mults}
     model = DiffusionModel({**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU)
     model.process = Process(cfg.diffusion_steps, dtype=torch.float64)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import dmemm
+from dmemm.config import EvaluateConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.diffusion.guidance import Guide
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import RewardModel
-from dmemm.planning.planner import Planner, Plans
-from dmemm.planning.rollout import follow
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.planning.planner import Planner, Plans, follow
+from dmemm.tasks import get_task
 
 NORMALISER = Normaliser(
     *(np.array(x, dtype=np.float32) for x in ([0, 0, 1, 2, 3, 4], [1, 2, 2, 2, 1, 1], [-3] * 6, [3] * 6))
@@ -25,10 +26,19 @@ def model():
     return built.requires_grad_(False)
 
 
-def planner(candidates, seed=0):
+TASK = get_task("maze2d-umaze")
+
+
+def planner(candidates, seed=0, task=TASK, **changes):
     torch.manual_seed(1)
-    guide = Guide(2, RewardModel(4, 2, 1, 16).requires_grad_(False), None, 0.0)
-    return Planner(model(), guide, alpha=0.1, t_stopgrad=1, candidates=candidates, seed=seed)
+    dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
+    config = EvaluateConfig(
+        **{"alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
+           "t_stopgrad": 1, "execute": "actions"} | changes
+    )  # fmt: skip
+    reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
+    reward.target_scale.fill_(2.0)
+    return Planner(task, config, model(), dynamics, reward, seed)
 
 
 def test_plans_start_at_the_observation_and_end_at_the_goal_at_rest():
@@ -52,15 +62,97 @@ def test_more_candidates_give_a_better_one_and_a_seed_gives_the_same():
     assert not np.array_equal(planner(16, seed=1).plan(observations, goals).values, many)
 
 
-def test_an_observation_that_is_not_finite_is_refused():
-    with pytest.raises(UserError, match="not finite"):
-        planner(1).plan(np.full((1, 4), np.nan, dtype=np.float32), np.zeros((1, 2), dtype=np.float32))
+def test_what_is_expected_of_a_plan_is_what_the_models_say_of_it():
+    made = planner(1)
+    plans = made.plan(np.zeros((3, 4), np.float32), np.ones((3, 2), np.float32))
+    for i in range(3):
+        total = error = 0.0
+        for t in range(8):
+            s, a = (torch.as_tensor(x[i, t]) for x in (plans.states, plans.actions))
+            s, a = (
+                (s - made.model.center[2:]) / made.model.scale[2:],
+                (a - made.model.center[:2]) / made.model.scale[:2],
+            )
+            total += 2.0 * made.reward(s, a).item()
+            if t < 7:
+                after = (torch.as_tensor(plans.states[i, t + 1]) - made.model.center[2:]) / made.model.scale[2:]
+                error += (after - made.dynamics(s, a)).square().sum().item() / 7
+        assert plans.returns[i] == pytest.approx(total, rel=1e-4, abs=1e-4)
+        assert plans.transition_errors[i] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("observations", "goals", "message"),
+    [
+        (np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]]), np.zeros((2, 2)), "observation 1 is not finite"),
+        (np.zeros((2, 4)), np.array([[np.inf, 0], [0, 0]]), "goal 0 is not finite"),
+        (np.zeros((2, 5)), np.zeros((2, 2)), r"observations have shape \(2, 5\); maze2d-umaze needs \(batch, 4\)"),
+        (np.zeros((2, 4)), None, r"goals are missing; maze2d-umaze needs \(2, 2\)"),
+        (np.zeros((2, 4)), np.zeros((1, 2)), r"goals have shape \(1, 2\)"),
+    ],
+)
+def test_what_cannot_be_planned_from_is_named(observations, goals, message):
+    with pytest.raises(UserError, match=message):
+        planner(1).plan(observations, goals)
+
+
+def test_a_plan_that_is_not_finite_is_never_returned():
+    made = planner(1)
+    made.model.scale[0] = torch.inf
+    with pytest.raises(UserError, match="the plan from observation 0 is not finite"):
+        made.plan(np.zeros((2, 4)), np.zeros((2, 2)))
+
+
+def test_acting_follows_a_plan_and_replans_each_environment_in_its_own_time():
+    made, goals = planner(1), np.zeros((2, 2), np.float32)
+    observations = np.ones((2, 4), np.float32)
+    seen = []
+    for t in range(5):
+        seen.append(made.act(observations, goals))
+        if t == 1:
+            made.restart(np.array([False, True]))  # as after an episode's end
+    # Environment 0 plans at t = 0 and 3, environment 1 at 0 and, after its restart, 2.
+    assert made.plans_made == 4
+    again = planner(1)
+    first = again.plan(observations, goals)
+    np.testing.assert_array_equal([x[0] for x in seen[:3]], first.actions[0, :3])
+    np.testing.assert_array_equal([x[1] for x in seen[:2]], first.actions[1, :2])
+    second = again.plan(observations[1:], goals[1:])
+    np.testing.assert_array_equal([x[1] for x in seen[2:5]], second.actions[0, :3])
+    third = again.plan(observations[:1], goals[:1])
+    np.testing.assert_array_equal([x[0] for x in seen[3:]], third.actions[0, :2])
+
+
+def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_nothing():
+    one = planner(1).act(np.ones(4, np.float32), np.zeros(2, np.float32))
+    np.testing.assert_array_equal(one, planner(1).act(np.ones((1, 4)), np.zeros((1, 2)))[0])
+    made = planner(1)
+    actions = made.act(np.ones((3, 4)), np.zeros((3, 2)), running=np.array([False, True, False]))
+    assert made.plans_made == 1 and (actions[[0, 2]] == 0).all() and (actions[1] != 0).any()
+
+
+def test_a_saved_planner_is_whole_and_loads_anywhere(tmp_path, monkeypatch):
+    made = planner(4)
+    made.save(tmp_path / "planner")
+    moved = (tmp_path / "planner").rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)  # no params.yaml, no tasks, no data
+    loaded = dmemm.Planner.load(moved)
+    observations, goals = np.ones((2, 4), np.float32), np.zeros((2, 2), np.float32)
+    ours, theirs = made.plan(observations, goals), loaded.plan(observations, goals)
+    for key, value in vars(ours).items():
+        np.testing.assert_array_equal(value, getattr(theirs, key))
+    assert loaded.task == made.task and loaded.config == made.config
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no planner in it"):
+        dmemm.Planner.load("empty")
+    with pytest.raises(UserError, match="nowhere: unknown task"):
+        dmemm.Planner.load("nowhere")
 
 
 def test_waypoints_follow_the_next_planned_state_and_the_last_for_ever():
     states = np.arange(24, dtype=np.float32).reshape(1, 6, 4)
-    plans = Plans(np.ones((1, 6, 2), dtype=np.float32), states, np.zeros(1))
+    plans = Plans(np.ones((1, 6, 2), dtype=np.float32), states, *np.zeros((3, 1), np.float32))
     here = states[:, 2] + 0.25
-    np.testing.assert_allclose(follow(plans, 2, here, "waypoints"), [[4 - 0.25 + 4 - 0.25] * 2])
-    np.testing.assert_allclose(follow(plans, 5, states[:, 5], "waypoints"), [[0, 0]])
-    np.testing.assert_allclose(follow(plans, 3, here, "actions"), [[1, 1]])
+    np.testing.assert_allclose(follow(plans, np.array([2]), here, "waypoints"), [[4 - 0.25 + 4 - 0.25] * 2])
+    np.testing.assert_allclose(follow(plans, np.array([5]), states[:, 5], "waypoints"), [[0, 0]])
+    np.testing.assert_allclose(follow(plans, np.array([3]), here, "actions"), [[1, 1]])
