@@ -151,4 +151,6 @@ class EvaluateConfig(StageConfig):
     candidates: int
     replan_every: int
     t_stopgrad: int
+    sampling_steps: int
+    warm_start: int
     execute: Literal["actions", "waypoints"]

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dmemm.config import EvaluateConfig
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
@@ -61,21 +64,28 @@ class Guide:
 
 
 def sample_plans(
-    model: DiffusionModel, guide: Guide, values: Tensor, alpha: float, t_stopgrad: int, generator: torch.Generator
+    model: DiffusionModel,
+    guide: Guide,
+    values: Tensor,
+    config: EvaluateConfig,
+    generator: torch.Generator,
+    previous: Tensor | None = None,
 ) -> Tensor:
-    """Draw one plan for each row of `values` by ancestral sampling, guided.
+    """Draw one plan for each row of `values`, guided.
 
-    τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13. g is taken at the denoised estimate τ̂^0 of the
-    step, as R̂ and T̂ know clean plans only; no entry is moved by more than σ_k, since the gradient of a sharp log T̂
-    is unbounded.
+    Ancestral sampling as the paper does: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13; or with
+    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels and no noise, with the σ_k of ancestral sampling
+    for the same jump. g is taken at the denoised estimate τ̂^0 of the step, as R̂ and T̂ know clean plans only; no
+    entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
 
     Args:
         model: the trained diffusion model.
-        guide: J; unused where α is 0 or in the last `t_stopgrad` steps.
+        guide: J; unused where α is 0 or in the last `t_stopgrad` levels.
         values: shape (batch, horizon, dim), normalised; the known entries (first observation, goal) are read.
-        alpha: α, the guide scale.
-        t_stopgrad: last steps without guidance.
+        config: `alpha`, `t_stopgrad`, `sampling_steps`, `warm_start`.
         generator: of the noise, on the model's device.
+        previous: plans to start from, shape of `values`: they are noised up to level `warm_start` only (Janner et al.,
+            2022, section 5.4). None: from noise.
 
     Returns:
         τ^0, shape (batch, horizon, dim).
@@ -85,15 +95,22 @@ def sample_plans(
     def noise() -> Tensor:
         return torch.randn(values.shape, generator=generator, device=values.device)
 
+    top = process.steps if previous is None else min(config.warm_start, process.steps)
+    ddim = 0 < config.sampling_steps < top
+    levels = [round(x) for x in np.linspace(top - 1, 0, config.sampling_steps if ddim else top)]
     with torch.no_grad():
-        tau = conditioning.apply(noise(), values)
-        for step in reversed(range(process.steps)):
-            k = torch.full((len(values),), step, device=values.device)
+        tau = noise() if previous is None else process.q_sample(previous, torch.tensor(top - 1), noise())
+        tau = conditioning.apply(tau, values)
+        for level, below in pairwise([*levels, -1]):
+            k = torch.full((len(values),), level, device=values.device)
             with torch.autocast(values.device.type, torch.bfloat16, enabled=values.is_cuda):
                 sample = model.estimate(tau, k, values).float()
-            mean = process.reverse_mean(tau, k, process.noise_from_sample(tau, k, sample))
-            sigma = process.sigmas[step]
-            if guide.active and alpha > 0 and step >= t_stopgrad:
-                mean = mean + (alpha * sigma**2 * guide.gradient(sample)).clamp(-sigma, sigma)
-            tau = conditioning.apply(mean + sigma * noise() if step > 0 else mean, values)
+            predicted = process.noise_from_sample(tau, k, sample)
+            if ddim:
+                mean, sigma = process.ddim_mean(sample, predicted, below), process.jump_sigma(level, below)
+            else:
+                mean, sigma = process.reverse_mean(tau, k, predicted), process.sigmas[level]
+            if guide.active and config.alpha > 0 and level >= config.t_stopgrad:
+                mean = mean + (config.alpha * sigma**2 * guide.gradient(sample)).clamp(-sigma, sigma)
+            tau = conditioning.apply(mean if ddim or level == 0 else mean + sigma * noise(), values)
     return tau

@@ -59,6 +59,16 @@ class Process:
         coefficient = _at(self.betas, k) / _at(self._noise, k)
         return (tau - coefficient * noise) / _at(self.alphas, k).sqrt()
 
+    def ddim_mean(self, sample: Tensor, noise: Tensor, below: int) -> Tensor:
+        """The plan at level `below` on the deterministic path through τ̂^0 and ε_θ (DDIM, η = 0); -1: τ̂^0 itself."""
+        return sample if below < 0 else self._signal[below] * sample + self._noise[below] * noise
+
+    def jump_sigma(self, level: int, below: int) -> Tensor:
+        """Deviation of the reverse step from `level` to `below`; of adjacent levels it is `sigmas`."""
+        above = self.alphas_cumprod[level]
+        under = self.alphas_cumprod[below] if below >= 0 else torch.ones_like(above)
+        return ((1 - under) / (1 - above) * (1 - above / under)).sqrt()
+
 
 def _at(values: Tensor, k: Tensor) -> Tensor:
     """The value at each k, shaped to multiply (..., horizon, dim)."""

@@ -131,7 +131,7 @@ class Planner:
     def reset(self, seed: int | None = None) -> None:
         """Forget the plans that `act` follows; with a seed, also start its noise anew."""
         self._plans: Plans | None = None
-        self._age = np.zeros(0, dtype=np.int64)
+        self._age, self._fresh = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
         if seed is not None:
             self._generator.manual_seed(seed)
 
@@ -148,15 +148,19 @@ class Planner:
         goals = None if goals is None else np.asarray(goals)
         return self._plan(np.asarray(observations, np.float32), goals, np.arange(len(observations)))
 
-    def _plan(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> Plans:
-        """Plan; `names` are what errors call the observations."""
+    def _plan(
+        self, observations: Array, goals: Array | None, names: NDArray[np.int64], previous: Array | None = None
+    ) -> Plans:
+        """Plan; `names` are what errors call the observations, `previous` what a warm start begins with."""
         model, action_dim = self.model, self.model.action_dim
         values = self._known(observations, goals, names)
         batch = len(values)
-        tau = sample_plans(
-            model, self.guide, values.repeat_interleave(self.candidates, dim=0), self.config.alpha,
-            self.config.t_stopgrad, self._generator,
-        )  # fmt: skip
+        start = None
+        if previous is not None:
+            start = (torch.as_tensor(previous, device=self._device) - model.center) / model.scale
+            start = start.repeat_interleave(self.candidates, dim=0)
+        repeated = values.repeat_interleave(self.candidates, dim=0)
+        tau = sample_plans(model, self.guide, repeated, self.config, self._generator, start)
         with torch.no_grad():
             objective = self.guide.objective(tau).view(batch, self.candidates)
             best = objective.argmax(dim=1)
@@ -189,11 +193,15 @@ class Planner:
             return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
         batch, every = len(observations), min(self.config.replan_every, self.model.horizon)
         if len(self._age) != batch:
-            self._plans, self._age = None, np.full(batch, every)
+            self._plans, self._age, self._fresh = None, np.full(batch, every), np.ones(batch, dtype=bool)
         running = np.ones(batch, dtype=bool) if running is None else running
-        due = np.flatnonzero(running & (self._age >= every))
-        if len(due):
-            made = self._plan(observations[due], None if goals is None else np.asarray(goals)[due], due)
+        due = running & (self._age >= every)
+        warm = due & ~self._fresh if self.config.warm_start > 0 else np.zeros(batch, dtype=bool)
+        for group in (np.flatnonzero(due & ~warm), np.flatnonzero(warm)):
+            if len(group) == 0:
+                continue
+            previous = self._rest_of_plans(group) if warm[group[0]] else None
+            made = self._plan(observations[group], None if goals is None else np.asarray(goals)[group], group, previous)
             if self._plans is None:
                 shape = (batch, self.model.horizon)
                 self._plans = Plans(
@@ -201,8 +209,8 @@ class Planner:
                     np.zeros((*shape, made.states.shape[2]), np.float32), *np.zeros((3, batch), np.float32),
                 )  # fmt: skip
             for name, value in vars(made).items():
-                getattr(self._plans, name)[due] = value
-            self._age[due] = 0
+                getattr(self._plans, name)[group] = value
+            self._age[group], self._fresh[group] = 0, False
         assert self._plans is not None
         actions = follow(self._plans, self._age, observations, self.config.execute)
         self._age += running
@@ -210,7 +218,14 @@ class Planner:
 
     def restart(self, environments: NDArray[np.bool_]) -> None:
         """Let environments (bool, shape (batch,)) get a new plan at their next action, as after their reset."""
-        self._age[environments] = self.model.horizon
+        self._age[environments], self._fresh[environments] = self.model.horizon, True
+
+    def _rest_of_plans(self, environments: NDArray[np.int64]) -> Array:
+        """What is left of their plans, filled up with the last step: (n, horizon, dim)."""
+        assert self._plans is not None
+        plans = np.concatenate([self._plans.actions, self._plans.states], axis=2)[environments]
+        steps = np.arange(self.model.horizon) + self._age[environments, None]
+        return plans[np.arange(len(environments))[:, None], np.minimum(steps, self.model.horizon - 1)]
 
     def _known(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> Tensor:
         """Plans with what is known of them, normalised: the first state and, with a goal, the end."""

@@ -1,9 +1,12 @@
 """Eq. 13's gradient and the guided reverse process."""
 
+import pytest
 import torch
 
+from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.process import Process
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
 
@@ -46,8 +49,13 @@ def diffusion_model(goal):
     return model.requires_grad_(False)
 
 
+def config(**changes):
+    values = {"alpha": 0.0, "lambda_guide": 0.0, "episodes": 1, "candidates": 1, "replan_every": 1, "t_stopgrad": 0}
+    return EvaluateConfig(**values | {"sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes)
+
+
 def draw(model, j, alpha, values):
-    return sample_plans(model, j, values, alpha, 0, torch.Generator().manual_seed(4))
+    return sample_plans(model, j, values, config(alpha=alpha), torch.Generator().manual_seed(4))
 
 
 def test_first_state_and_goal_are_exactly_what_was_given():
@@ -64,3 +72,45 @@ def test_guidance_raises_its_objective_and_alpha_zero_does_nothing():
     assert torch.equal(unguided, draw(model, Guide(2, None, None, 0.0), 1.0, values))
     guided = draw(model, j, 1.0, values)
     assert j.objective(guided).mean() > j.objective(unguided).mean()
+
+
+def test_the_jump_between_adjacent_levels_is_the_ancestral_one():
+    process = Process(20, dtype=torch.float64)
+    jumps = torch.stack([process.jump_sigma(k, k - 1) for k in range(20)])
+    torch.testing.assert_close(jumps, process.sigmas)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_ddim_is_the_loop_of_its_paper(steps):
+    """Song et al. (2021), eq. 12 with η = 0, level by level and plan by plan."""
+    model, values = diffusion_model(goal=True), torch.randn(3, 6, 5)
+    found = sample_plans(model, guide(torch.float32), values, config(sampling_steps=steps), seeded())
+    noise = torch.randn(values.shape, generator=seeded())
+    bar = model.process.alphas_cumprod.double()
+    levels = {1: [4], 2: [4, 0], 4: [4, 3, 1, 0]}[steps]
+    for n in range(3):
+        known = model.conditioning.known
+        tau = torch.where(known, values[n], noise[n]).double()
+        for level, below in zip(levels, [*levels[1:], None], strict=True):
+            x0 = model.estimate(tau[None].float(), torch.tensor([level]), values[n : n + 1])[0].double()
+            eps = (tau - bar[level].sqrt() * x0) / (1 - bar[level]).sqrt()
+            tau = x0 if below is None else bar[below].sqrt() * x0 + (1 - bar[below]).sqrt() * eps
+            tau = torch.where(known, values[n].double(), tau)
+        torch.testing.assert_close(found[n].double(), tau, rtol=1e-4, atol=1e-4)
+
+
+def seeded():
+    return torch.Generator().manual_seed(4)
+
+
+def test_a_warm_start_stays_near_the_plan_it_starts_from():
+    torch.manual_seed(0)
+    model, values, j = diffusion_model(goal=False), torch.zeros(64, 6, 5), Guide(2, None, None, 0.0)
+    first = sample_plans(model, j, values, config(), seeded())
+    calls = []
+    estimate, model.estimate = model.estimate, lambda *x: (calls.append(x), estimate(*x))[1]
+    warm = sample_plans(model, j, values, config(warm_start=2), seeded(), previous=first)
+    assert len(calls) == 2  # of 5 levels
+    noisy = model.process.q_sample(first, torch.tensor(1), torch.randn(first.shape, generator=seeded()))
+    torch.testing.assert_close(calls[0][0], model.conditioning.apply(noisy, values))
+    assert torch.equal(warm[:, 0, 2:], values[:, 0, 2:])

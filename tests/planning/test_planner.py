@@ -10,6 +10,7 @@ from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.planning import planner as planner_module
 from dmemm.planning.planner import Planner, Plans, follow
 from dmemm.tasks import get_task
 
@@ -34,7 +35,7 @@ def planner(candidates, seed=0, task=TASK, **changes):
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
     config = EvaluateConfig(
         **{"alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
-           "t_stopgrad": 1, "execute": "actions"} | changes
+           "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
     )  # fmt: skip
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
     reward.target_scale.fill_(2.0)
@@ -121,6 +122,27 @@ def test_acting_follows_a_plan_and_replans_each_environment_in_its_own_time():
     np.testing.assert_array_equal([x[1] for x in seen[2:5]], second.actions[0, :3])
     third = again.plan(observations[:1], goals[:1])
     np.testing.assert_array_equal([x[0] for x in seen[3:]], third.actions[0, :2])
+
+
+def test_a_warm_start_gives_the_rest_of_the_plan_to_those_that_had_one(monkeypatch):
+    given = []
+    real = planner_module.sample_plans
+
+    def spy(model, guide, values, config, generator, previous=None):
+        given.append((len(values), previous))
+        return real(model, guide, values, config, generator, previous)
+
+    monkeypatch.setattr(planner_module, "sample_plans", spy)
+    made, observations, goals = planner(1, warm_start=2), np.ones((3, 4), np.float32), np.zeros((3, 2), np.float32)
+    for _ in range(3):
+        made.act(observations, goals)
+    plans = made._plans
+    rest = np.concatenate([plans.actions, plans.states], axis=2)[:, [3, 4, 5, 6, 7, 7, 7, 7]].copy()
+    made.restart(np.array([False, True, False]))
+    made.act(observations, goals)
+    assert [count for count, _ in given] == [3, 1, 2] and given[0][1] is given[1][1] is None
+    expected = (torch.as_tensor(rest[[0, 2]]) - made.model.center) / made.model.scale
+    torch.testing.assert_close(given[2][1], expected)
 
 
 def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_nothing():
