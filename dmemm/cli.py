@@ -109,6 +109,12 @@ def _consistency(arguments: argparse.Namespace) -> None:
     _plan(arguments, consistency, raw_path=arguments.raw, segments_path=arguments.segments)
 
 
+def _pictures(arguments: argparse.Namespace) -> None:
+    from dmemm.evaluation.pictures import pictures
+
+    _plan(arguments, pictures, denoising=arguments.denoising, animation=arguments.animation)
+
+
 def _table(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.tables import write_table
 
@@ -208,6 +214,15 @@ def parser() -> argparse.ArgumentParser:
     for name in ("model", "dynamics", "reward", "raw", "segments"):
         stage.add_argument(f"--{name}", type=Path, required=True)
     stage.add_argument("--output", type=Path, required=True, help="transition errors and spread of plans, JSON")
+
+    stage = _stage(stages, "pictures", _pictures, "Draw plans and what happened.", EvaluateConfig)
+    stage.add_argument("variant")
+    stage.add_argument("seed", type=int)
+    for name in ("model", "dynamics", "reward"):
+        stage.add_argument(f"--{name}", type=Path, required=True)
+    stage.add_argument("--output", type=Path, required=True, help="plans and paths, PNG")
+    stage.add_argument("--denoising", type=Path, required=True, help="a plan from noise to clean, PNG")
+    stage.add_argument("--animation", type=Path, required=True, help="plan and rollout, GIF")
 
     stage = _stage(stages, "table", _table, "Write a table of the paper from score files.")
     stage.add_argument("number", type=int, choices=(1, 2, 3))

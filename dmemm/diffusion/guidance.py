@@ -70,13 +70,14 @@ def sample_plans(
     config: EvaluateConfig,
     generator: torch.Generator,
     previous: Tensor | None = None,
+    trace: Callable[[Tensor], object] | None = None,
 ) -> Tensor:
     """Draw one plan for each row of `values`, guided.
 
     Ancestral sampling as the paper does: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13; or with
-    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels and no noise, with the σ_k of ancestral sampling
-    for the same jump. g is taken at the denoised estimate τ̂^0 of the step, as R̂ and T̂ know clean plans only; no
-    entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
+    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels and no noise, with the σ_k of ancestral
+    sampling for the same jump. g is taken at the denoised estimate τ̂^0 of the step, as R̂ and T̂ know clean plans only;
+    no entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
 
     Args:
         model: the trained diffusion model.
@@ -86,6 +87,7 @@ def sample_plans(
         generator: of the noise, on the model's device.
         previous: plans to start from, shape of `values`: they are noised up to level `warm_start` only (Janner et al.,
             2022, section 5.4). None: from noise.
+        trace: called with τ^k at every level, the first and the last included.
 
     Returns:
         τ^0, shape (batch, horizon, dim).
@@ -102,6 +104,8 @@ def sample_plans(
         tau = noise() if previous is None else process.q_sample(previous, torch.tensor(top - 1), noise())
         tau = conditioning.apply(tau, values)
         for level, below in pairwise([*levels, -1]):
+            if trace is not None:
+                trace(tau)
             k = torch.full((len(values),), level, device=values.device)
             with torch.autocast(values.device.type, torch.bfloat16, enabled=values.is_cuda):
                 sample = model.estimate(tau, k, values).float()
@@ -113,4 +117,6 @@ def sample_plans(
             if guide.active and config.alpha > 0 and level >= config.t_stopgrad:
                 mean = mean + (config.alpha * sigma**2 * guide.gradient(sample)).clamp(-sigma, sigma)
             tau = conditioning.apply(mean if ddim or level == 0 else mean + sigma * noise(), values)
+    if trace is not None:
+        trace(tau)
     return tau

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.conditioning import Conditioning
 from dmemm.diffusion.process import Process
+from dmemm.errors import UserError
 from dmemm.models.storage import load_weights, save_weights
 from dmemm.models.unet import TemporalUnet
 
@@ -59,8 +60,17 @@ class DiffusionModel(nn.Module):
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "DiffusionModel":
-        """Load a trained model, frozen."""
+        """Load a trained model, frozen.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another version.
+        """
         tensors, header = load_weights(path, "DiffusionModel")
-        model = cls(header, device)
-        model.load_state_dict(tensors)
+        try:
+            model = cls(header, device)
+            model.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: of another version of dmemm ({str(error).splitlines()[0]}); train again"
+            ) from error
         return model.requires_grad_(False).eval()

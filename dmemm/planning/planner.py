@@ -62,6 +62,7 @@ class Planner:
 
     Attributes:
         plans_made: plans so far.
+        generator: of the noise.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Planner:
         self.candidates = config.candidates if self.guide.active else 1
         self.plans_made = 0
         self._device = model.center.device
-        self._generator = torch.Generator(self._device)
+        self.generator = torch.Generator(self._device)
         self.reset(seed)
 
     @classmethod
@@ -133,7 +134,7 @@ class Planner:
         self._plans: Plans | None = None
         self._age, self._fresh = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
         if seed is not None:
-            self._generator.manual_seed(seed)
+            self.generator.manual_seed(seed)
 
     def plan(self, observations: Array, goals: Array | None = None) -> Plans:
         """Plan from each observation.
@@ -153,14 +154,14 @@ class Planner:
     ) -> Plans:
         """Plan; `names` are what errors call the observations, `previous` what a warm start begins with."""
         model, action_dim = self.model, self.model.action_dim
-        values = self._known(observations, goals, names)
+        values = self.known(observations, goals, names)
         batch = len(values)
         start = None
         if previous is not None:
             start = (torch.as_tensor(previous, device=self._device) - model.center) / model.scale
             start = start.repeat_interleave(self.candidates, dim=0)
         repeated = values.repeat_interleave(self.candidates, dim=0)
-        tau = sample_plans(model, self.guide, repeated, self.config, self._generator, start)
+        tau = sample_plans(model, self.guide, repeated, self.config, self.generator, start)
         with torch.no_grad():
             objective = self.guide.objective(tau).view(batch, self.candidates)
             best = objective.argmax(dim=1)
@@ -227,8 +228,15 @@ class Planner:
         steps = np.arange(self.model.horizon) + self._age[environments, None]
         return plans[np.arange(len(environments))[:, None], np.minimum(steps, self.model.horizon - 1)]
 
-    def _known(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> Tensor:
-        """Plans with what is known of them, normalised: the first state and, with a goal, the end."""
+    def known(self, observations: Array, goals: Array | None, names: NDArray[np.int64] | None = None) -> Tensor:
+        """Plans with what is known of them, normalised: the first state and, with a goal, the end.
+
+        Args:
+            observations: shape (batch, observation_dim).
+            goals: shape (batch, goal_dim), or None without a goal.
+            names: shape (batch,), what errors call the observations.
+        """
+        names = np.arange(len(observations)) if names is None else names
         model, action_dim, goal_dim = self.model, self.model.action_dim, self.task.goal_dim
         dim = model.center.shape[0] - action_dim
         if observations.ndim != 2 or observations.shape[1] != dim:
