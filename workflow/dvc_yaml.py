@@ -27,7 +27,7 @@ HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+)")
 # Built on demand only: `dvc repro` means the tables and the figure.
-UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?")
+UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?|pictures_\w+")
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}

@@ -140,14 +140,18 @@ class Planner:
         """Plan from each observation.
 
         Args:
-            observations: shape (batch, observation_dim), the environment's units.
-            goals: shape (batch, goal_dim), to end at (in mazes at rest); only tasks with a goal.
+            observations: shape (batch, observation_dim), the environment's units; or (observation_dim,) for one plan,
+                whose arrays then lack the leading axis.
+            goals: shape (batch, goal_dim) or (goal_dim,), to end at (in mazes at rest); only tasks with a goal.
 
         Raises:
             UserError: wrong shapes, a goal is missing, or an observation or a plan is not finite; it says which.
         """
-        goals = None if goals is None else np.asarray(goals)
-        return self._plan(np.asarray(observations, np.float32), goals, np.arange(len(observations)))
+        observations, goals = np.asarray(observations, np.float32), None if goals is None else np.asarray(goals)
+        if observations.ndim == 1:
+            one = self.plan(observations[None], None if goals is None else goals[None])
+            return Plans(*(value[0] for value in vars(one).values()))
+        return self._plan(observations, goals, np.arange(len(observations)))
 
     def _plan(
         self, observations: Array, goals: Array | None, names: NDArray[np.int64], previous: Array | None = None

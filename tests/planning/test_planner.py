@@ -146,6 +146,9 @@ def test_a_warm_start_gives_the_rest_of_the_plan_to_those_that_had_one(monkeypat
 
 
 def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_nothing():
+    one, batch = planner(1).plan(np.ones(4), np.zeros(2)), planner(1).plan(np.ones((1, 4)), np.zeros((1, 2)))
+    for key, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(batch, key)[0])
     one = planner(1).act(np.ones(4, np.float32), np.zeros(2, np.float32))
     np.testing.assert_array_equal(one, planner(1).act(np.ones((1, 4)), np.zeros((1, 2)))[0])
     made = planner(1)

@@ -25,7 +25,8 @@ from dmemm.tasks import get_task, read_task
 
 from .conftest import ROOT, TINY
 
-BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL))
+TEXT = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("data", "planner"))
+BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stages(task: str) -> dict[str, Any]:
-    """Run every stage for the variant `dmemm` and return the score file."""
+    """Run every stage for the variant `dmemm`, where the pipeline has its files, and return the score file."""
+    models = f"results/models/{task}"
+    network, curve = f"{models}/dmemm/seed0.safetensors", "curve.csv"
 
     def stage(*words: str) -> None:
         assert main(list(words)) == 0
@@ -53,16 +56,24 @@ def stages(task: str) -> dict[str, Any]:
     stage("download", task, "--output", "raw.hdf5", "--statistics", "s.json")
     stage("segment", task, *common, "--output", "w.h5")
     for name in ("dynamics", "reward"):
-        stage(name, task, *common, "--output", f"{name}.safetensors", "--report", f"{name}.json")
-    mechanisms = ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
-    stage("train", task, "dmemm", "0", *common, "--segments", "w.h5", *mechanisms,
-          "--output", "m.safetensors", "--curve", "c.csv")  # fmt: skip
-    stage("evaluate", task, "dmemm", "0", "--model", "m.safetensors", *mechanisms,
-          "--statistics", "s.json", "--output", "e.json")  # fmt: skip
+        stage(name, task, *common, "--output", f"{models}/{name}.safetensors", "--report", f"{name}.json")
+    mechanisms = ["--dynamics", f"{models}/dynamics.safetensors", "--reward", f"{models}/reward.safetensors"]
+    stage(
+        "train", task, "dmemm", "0", *common, "--segments", "w.h5", *mechanisms, "--output", network, "--curve", curve
+    )
+    stage(
+        "evaluate", task, "dmemm", "0", "--model", network, *mechanisms, "--statistics", "s.json", "--output", "e.json"
+    )
+    stage("consistency", task, "dmemm", "0", "--model", network, *mechanisms, *common, "--segments", "w.h5",
+          "--output", "c.json")  # fmt: skip
+    stage("pictures", task, "dmemm", "0", "--model", network, *mechanisms, "--output", "p.png",
+          "--denoising", "d.png", "--animation", "a.gif")  # fmt: skip
+    for name, head in (("p.png", b"\x89PNG"), ("d.png", b"\x89PNG"), ("a.gif", b"GIF89a")):
+        assert Path(name).read_bytes().startswith(head)
     return dict(json.loads(Path("e.json").read_text()))
 
 
-def test_the_pendulum_of_the_documentation(folder: Path) -> None:
+def test_the_pendulum_of_the_documentation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(BLOCKS["record.py"].replace("20_000", "1_000"), "record.py", "exec"), {})
     record = stages("pendulum")
     assert record["data_source"] == "own" and record["protocol"] == "own" and record["success"] is None
@@ -70,6 +81,12 @@ def test_the_pendulum_of_the_documentation(folder: Path) -> None:
     assert all(-2000 < value < 0 for value in record["returns"])
     raw = read_raw(folder / "raw.hdf5")
     np.testing.assert_array_equal(np.diff(episode_slices(raw.ended)).ravel(), [200] * 5)
+    consistency = json.loads(Path("c.json").read_text())
+    assert consistency["model_error"] > 0 and consistency["simulator_error"] is None
+    for name in ("drive.py", "vector.py"):
+        exec(compile(BLOCKS[name], name, "exec"), {})
+    told = capsys.readouterr().out
+    assert re.search(r"return -\d+\n", told) and "(4, 32, 3) (4, 32, 1)" in told
 
 
 def record(env: gym.Env[Any, Any], name: str, lengths: list[int], spaces: gym.Env[Any, Any] | None = None) -> None:

@@ -1,0 +1,34 @@
+# Plans to look at, built on demand: results/pictures/dmemm/maze2d-umaze/seed0.png. dvc.yaml leaves them out.
+def pictures_rule(name, variant):
+    rule:
+        name:
+            f"pictures_{name}"
+        input:
+            task=TASK,
+            model=f"results/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
+            dynamics=DYNAMICS,
+            reward=REWARD,
+            code=sources("dmemm.evaluation.pictures", "dmemm.variants"),
+        output:
+            png=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.png",
+            denoising=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.denoising.png",
+            gif=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.gif",
+        log:
+            f"logs/pictures/{variant.name}/{{task}}/seed{{seed}}.log",
+        benchmark:
+            f"logs/pictures/{variant.name}/{{task}}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=6000,
+            runtime=60,
+            gpu=GPU,
+        params:
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+        shell:
+            f"python -m dmemm pictures {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
+            " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --output {output.png}"
+            " --denoising {output.denoising} --animation {output.gif} --set {params:q} > {log} 2>&1"
+
+
+for name, variant in VARIANTS.items():
+    pictures_rule(name, variant)
