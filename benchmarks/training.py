@@ -135,12 +135,11 @@ def measure(cases: dict[str, Callable[[], None]], rounds: int, device: torch.dev
             if device.type == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            for _ in range(3):
-                run()
+            run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn >= 2:  # the first turns compile and warm up
-                times[name].append((time.perf_counter() - start) / 3)
+                times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -160,6 +159,13 @@ def flops() -> float:
     return float(counter.get_total_flops())
 
 
+def peak_memory(device: torch.device) -> float:
+    """GiB: of the tensors on a GPU, otherwise of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,13 +176,14 @@ def main() -> None:
     data = windows(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}\n")
+    chained_config = replace(MODULATED, denoise="ddim")
+    training_step(chained_config, data, device)()  # before all else, so that the process' peak is this step's
+    print(f"peak memory of a modulated step (ddim, K = {STEPS}, batch size 32): {peak_memory(device):.2f} GiB\n")
     cases = {
         "plain": training_step(PLAIN, data, device),
         "plain, 100 evaluations": training_step(replace(PLAIN, batch_size=100), data, device),
         "modulated, tweedie": training_step(replace(MODULATED, batch_size=100), data, device),
-        "modulated, ddim (one plan, 100 levels)": training_step(
-            replace(MODULATED, batch_size=100, denoise="ddim"), data, device
-        ),
+        "modulated, ddim (one plan, 100 levels)": training_step(replace(chained_config, batch_size=100), data, device),
     }
     cases["eq. 8, literal loop, one k"], cases["eq. 8, batched, every k"] = eq8(device)
     peer = "Diffuser's own, eager"
@@ -199,9 +206,6 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         floor = work / matrix_rate(dtype, device)
         print(f"| plain / floor in {str(dtype)[6:]} ({1000 * floor:.1f} ms) | {plain / floor:.2f} |")
-    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
-    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\npeak memory of all of the above: {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

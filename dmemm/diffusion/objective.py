@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmemm.config import TrainConfig
 from dmemm.data.windows import Batch
+from dmemm.device import mixed_precision
 from dmemm.diffusion.denoise import denoise_chain
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
@@ -79,7 +80,7 @@ class Objective:
             k = torch.randint(self.model.process.steps, (plans, 1), generator=generator, device=tau0.device)
         process, conditioning = self.model.process, self.model.conditioning
         tau = conditioning.apply(process.q_sample(tau0, k, noise), tau0)
-        with torch.autocast(tau0.device.type, torch.bfloat16, enabled=tau0.is_cuda):
+        with mixed_precision(tau0.device):
             output = self.model.network(tau.flatten(0, 1), k.flatten())
         output = output.to(tau0.dtype).view(plans, levels, horizon, dim)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,37 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(channels_in, channels_out, _KERNEL, padding=_KERNEL // 2),
         nn.GroupNorm(_GROUPS, channels_out),
-        nn.Mish(),
+        _Mish(),
     )
+
+
+class _MishFunction(torch.autograd.Function):
+    """Mish of a tensor of any shape: x tanh(softplus(x)) = x v / (2 - v), v = p (2 - p), p = sigmoid(x).
+
+    One exponential instead of an exponential, a logarithm and a tanh: on a CPU less than half the time of PyTorch's,
+    which took a sixth of a training step. Nothing overflows. Inside, bfloat16 becomes float32.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        p = wide.sigmoid()
+        context.save_for_backward(x, p)
+        v = (2 - p).mul_(p)
+        return v.div_(2 - v).mul_(wide).to(x.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        x, p = context.saved_tensors
+        u = (1 - p).square_()  # v = 1 - u
+        denominator = 1 + u
+        slope = (1 - u).addcdiv_((p * x).mul_(u), denominator, value=4).div_(denominator)
+        return slope.mul_(gradient).to(gradient.dtype)
+
+
+class _Mish(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _MishFunction.apply(x)
 
 
 class _Residual(nn.Module):

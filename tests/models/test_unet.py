@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
-from dmemm.models.unet import TemporalUnet
+from dmemm.models.unet import TemporalUnet, _MishFunction
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,13 @@ def test_plans_of_a_batch_do_not_mix_and_the_step_matters():
     together = network(tau, torch.tensor([1, 5, 9]))
     torch.testing.assert_close(network(tau[1:2], torch.tensor([5])), together[1:2], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(network(tau[1:2], torch.tensor([6])), together[1:2], atol=1e-4)
+
+
+def test_mish_and_its_gradient_are_pytorchs():
+    x = torch.tensor([0.0, -1e4, 1e4, *torch.linspace(-90, 90, 1001)], dtype=torch.float64, requires_grad=True)
+    ours = _MishFunction.apply(x)
+    torch.testing.assert_close(ours, functional.mish(x))
+    gradients = [torch.autograd.grad(y.sum(), x)[0] for y in (ours, functional.mish(x))]
+    torch.testing.assert_close(*gradients)
+    narrow = x.detach().bfloat16()
+    torch.testing.assert_close(_MishFunction.apply(narrow), functional.mish(narrow))
