@@ -129,7 +129,10 @@ class TemporalUnet(nn.Module):
         x = self.middle(x, embedding)
         for blocks, grow in zip(self.up, self.grow, strict=True):
             x = grow(blocks(torch.cat([x, skips.pop()], dim=1), embedding))
-        return self.head(x)[..., :horizon].transpose(1, 2)
+        x, last = self.head[0](x), self.head[1]
+        # Out of mixed precision: three digits are too few for the states of a plan.
+        with torch.autocast(x.device.type, enabled=False):
+            return last(x.to(last.weight.dtype))[..., :horizon].transpose(1, 2)
 
 
 def _sinusoidal(k: Tensor, dim: int) -> Tensor:
