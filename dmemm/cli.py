@@ -118,7 +118,8 @@ def _pictures(arguments: argparse.Namespace) -> None:
 def _table(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.tables import write_table
 
-    write_table(arguments.number, arguments.scores, arguments.published, arguments.csv, arguments.markdown)
+    paths = arguments.published, arguments.csv, arguments.markdown, arguments.long
+    write_table(arguments.number, arguments.scores, *paths)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
@@ -230,6 +231,7 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--published", type=Path, required=True, help="the paper's own numbers, CSV")
     stage.add_argument("--csv", type=Path, required=True)
     stage.add_argument("--markdown", type=Path, required=True)
+    stage.add_argument("--long", type=Path, help="a line a seed and way to execute the plans, CSV")
 
     stage = _stage(stages, "figure", _figure, "Draw Figure 1 from score files.")
     stage.add_argument("--scores", type=Path, nargs="+", required=True)

@@ -1,13 +1,15 @@
 """Stage 6: score a variant's plans in the environment."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from dmemm.config import EvaluateConfig
 from dmemm.files import read_json, write_json
 from dmemm.planning.planner import load_planner
-from dmemm.planning.rollout import run_episodes
+from dmemm.planning.rollout import Episodes, run_episodes
 from dmemm.tasks import Task
 
 
@@ -28,6 +30,12 @@ def evaluate(
     planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
     episodes = run_episodes(task, planner, episodes=config.episodes, seed=seed)
     scores = [task.score(value) for value in episodes.returns]
+    executed = {config.execute: _outcome(task, episodes)}
+    if task.is_maze:  # the same plans, executed the other way
+        other: Literal["actions", "waypoints"] = "actions" if config.execute == "waypoints" else "waypoints"
+        planner.config = replace(config, execute=other)
+        planner.reset(seed)
+        executed[other] = _outcome(task, run_episodes(task, planner, episodes=config.episodes, seed=seed))
     write_json(
         output,
         {
@@ -40,8 +48,8 @@ def evaluate(
             "checkpoint": "last",
             "episodes": config.episodes,
             "returns": episodes.returns.tolist(),
-            "scores": scores,
-            "success": None if episodes.success is None else episodes.success.astype(int).tolist(),
+            **executed[config.execute],
+            "executed": executed,
             "lengths": episodes.lengths.tolist(),
             "planning_seconds": round(episodes.planning_seconds, 3),
             "plans": episodes.plans,
@@ -55,3 +63,10 @@ def evaluate(
         f"evaluate {task.name} {variant} seed {seed}: score {np.mean(scores):.1f} over {config.episodes} episodes "
         f"(data {statistics['score_mean']:.1f}), {milliseconds:.0f} ms a plan → {output}"
     )
+
+
+def _outcome(task: Task, episodes: Episodes) -> dict[str, Any]:
+    return {
+        "scores": [task.score(value) for value in episodes.returns],
+        "success": None if episodes.success is None else episodes.success.astype(int).tolist(),
+    }

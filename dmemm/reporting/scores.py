@@ -13,6 +13,7 @@ from dmemm.errors import UserError
 from dmemm.files import read_json
 
 _NUMBERS = {"type": "array", "minItems": 1, "items": {"type": "number"}}
+_SUCCESS = {"anyOf": [{"type": "null"}, {**_NUMBERS, "items": {"enum": [0, 1]}}]}
 _SCHEMA = {
     "type": "object",
     "required": [
@@ -26,6 +27,7 @@ _SCHEMA = {
         "success",
         "data_score",
         "data_warnings",
+        "executed",
     ],  # fmt: skip
     "properties": {
         "task": {"type": "string", "minLength": 1},
@@ -35,9 +37,17 @@ _SCHEMA = {
         "checkpoint": {"type": "string", "minLength": 1},
         "episodes": {"type": "integer", "minimum": 1},
         "scores": _NUMBERS,
-        "success": {"anyOf": [{"type": "null"}, {**_NUMBERS, "items": {"enum": [0, 1]}}]},
+        "success": _SUCCESS,
         "data_score": {"type": ["number", "null"]},
         "data_warnings": {"type": "array", "items": {"type": "string"}},
+        "executed": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["scores", "success"],
+                "properties": {"scores": _NUMBERS, "success": _SUCCESS},
+            },
+        },
     },
 }
 _AGAIN = "delete it and run evaluate again"
@@ -58,6 +68,7 @@ class Score:
         success: 1 or 0 an episode; None where the task has no goal.
         data_score: mean normalised score of the data set's own episodes; None where that means nothing.
         data_warnings: what is wrong with the data set.
+        executed: way to execute plans (`actions`, `waypoints`) → `scores` and `success` of its episodes.
     """
 
     path: Path
@@ -70,6 +81,7 @@ class Score:
     success: tuple[int, ...] | None
     data_score: float | None
     data_warnings: tuple[str, ...]
+    executed: Mapping[str, Mapping[str, list[float] | None]]
 
 
 @dataclass(frozen=True)
@@ -207,7 +219,8 @@ def _load(path: Path) -> Score:
         scores=tuple(float(value) for value in record["scores"]),
         success=None if record["success"] is None else tuple(record["success"]),
         data_score=None if record["data_score"] is None else float(record["data_score"]),
-        data_warnings=tuple(record["data_warnings"]),
+        data_warnings=tuple(record["data_warnings", "executed"]),
+        executed=record["executed"],
         **{key: record[key] for key in ("task", "variant", "seed", "data_source", "checkpoint")},
     )
 

@@ -44,7 +44,9 @@ _METHODS = {
 Published = Mapping[tuple[int, str, str], tuple[float, float | None]]
 
 
-def write_table(number: int, scores: Sequence[Path], published: Path, csv: Path, markdown: Path) -> None:
+def write_table(
+    number: int, scores: Sequence[Path], published: Path, csv: Path, markdown: Path, long: Path | None = None
+) -> None:
     """Write Table 1 (locomotion), 2 (mazes) or 3 (ablations): rows in the order of the score files, then their average.
 
     Published scores get columns only if a row's data source is d4rl, and cells only in such rows.
@@ -55,6 +57,7 @@ def write_table(number: int, scores: Sequence[Path], published: Path, csv: Path,
         published: the paper's own scores, see `read_published`.
         csv: output for programs.
         markdown: output for people.
+        long: output, optional: a line a task, variant, seed and way to execute the plans.
 
     Raises:
         UserError: the score files do not make up the table, or a file cannot be read or written.
@@ -73,6 +76,9 @@ def write_table(number: int, scores: Sequence[Path], published: Path, csv: Path,
     with replacing(csv) as csv_file, replacing(markdown) as markdown_file:
         csv_file.write_text(csv_text, encoding="utf-8")
         markdown_file.write_text(markdown_text, encoding="utf-8")
+    if long is not None:
+        with replacing(long) as long_file:
+            long_file.write_text(_csv(_long(rows)), encoding="utf-8")
 
 
 def write_metrics(tables: Sequence[Path], output: Path) -> None:
@@ -167,6 +173,20 @@ def _average(lines: Sequence[Cells]) -> Cells:
             values = [value for line in lines if isinstance(value := line[column], int | float)]
             average[column] = statistics.fmean(values) if len(values) == len(lines) else None
     return average | {"task": "Average"}
+
+
+def _long(rows: Sequence[Row]) -> list[Cells]:
+    """Every seed's mean score under each way to execute its plans."""
+    lines: list[Cells] = []
+    for row in rows:
+        for score in (score for scores in row.variants.values() for score in scores):
+            for execute, outcome in score.executed.items():
+                line: Cells = {"task": row.task, "data": row.data_source, "variant": score.variant, "execute": execute}
+                line |= {"seed": score.seed, "episodes": len(score.scores), "checkpoint": score.checkpoint}
+                for key, values in (("score", outcome["scores"]), ("success_rate", outcome["success"])):
+                    line[key] = statistics.fmean(values) if values else None
+                lines.append(line)
+    return lines
 
 
 def _csv(lines: Sequence[Cells]) -> str:

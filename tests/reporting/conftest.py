@@ -34,6 +34,7 @@ def write_score(tmp_path: Path) -> WriteScore:
             "plans": 250,
             "data_score": 31.25,
             "data_warnings": [],
+            "executed": {},
         } | changes
         record.pop(drop, None)
         path = tmp_path / "eval" / variant / task / f"seed{seed}.json"

@@ -203,3 +203,24 @@ def test_metrics_refuse_what_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent.csv: cannot read"):
         write_metrics([tmp_path / "absent.csv"], tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_the_long_form_has_every_seed_and_way_to_execute(write_score: Any, tmp_path: Path) -> None:
+    def executed(scores: list[float]) -> dict[str, Any]:
+        return {
+            "waypoints": {"scores": scores, "success": [1, 1]},
+            "actions": {"scores": [score / 10 for score in scores], "success": [1, 0]},
+        }
+
+    files = [
+        write_score("maze2d-umaze", variant, seed, [100.0, 120.0 + seed], executed=executed([100.0, 120.0 + seed]))
+        for variant in ("diffuser", "dmemm")
+        for seed in (0, 1)
+    ]
+    write_table(2, files, PUBLISHED, tmp_path / "t.csv", tmp_path / "t.md", tmp_path / "long.csv")
+    lines = read(tmp_path / "long.csv")
+    assert len(lines) == 8
+    assert lines[3] == {
+        "task": "maze2d-umaze", "data": "local", "variant": "diffuser", "execute": "actions", "seed": "1",
+        "episodes": "2", "checkpoint": "last", "score": "11.050", "success_rate": "0.500",
+    }  # fmt: skip
