@@ -28,7 +28,7 @@ _SCHEMA = {
         "data_score",
         "data_warnings",
         "executed",
-    ],  # fmt: skip
+    ],
     "properties": {
         "task": {"type": "string", "minLength": 1},
         "variant": {"type": "string", "minLength": 1},
@@ -219,7 +219,7 @@ def _load(path: Path) -> Score:
         scores=tuple(float(value) for value in record["scores"]),
         success=None if record["success"] is None else tuple(record["success"]),
         data_score=None if record["data_score"] is None else float(record["data_score"]),
-        data_warnings=tuple(record["data_warnings", "executed"]),
+        data_warnings=tuple(record["data_warnings"]),
         executed=record["executed"],
         **{key: record[key] for key in ("task", "variant", "seed", "data_source", "checkpoint")},
     )
