@@ -96,11 +96,13 @@ class Objective:
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
             mask, action_dim = mask.expand(plans, levels, horizon), self.model.action_dim
             if self.dynamics is not None:
-                per_plan = transition_loss(sample, mask, action_dim, self.dynamics)
+                with mixed_precision(tau0.device):
+                    per_plan = transition_loss(sample, mask, action_dim, self.dynamics)
                 terms["tr"] = (level_weight * per_plan).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
-                per_plan = reward_loss(sample, mask, action_dim, self.reward)
+                with mixed_precision(tau0.device):
+                    per_plan = reward_loss(sample, mask, action_dim, self.reward)
                 terms["rd"] = (level_weight * per_plan).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
         return {"total": total, **terms}

@@ -99,7 +99,7 @@ class DynamicsEnsemble(Mechanism):
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """The expected next state, averaged over members: (..., observation_dim) for s and a of the same shape."""
         flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
-        mean = self.outputs(flat_s, flat_a)[..., : self.observation_dim].mean(dim=0)
+        mean = self.outputs(flat_s, flat_a)[..., : self.observation_dim].mean(dim=0, dtype=s.dtype)
         return s + (mean * self.target_scale + self.target_mean).view_as(s)
 
     def log_likelihood(self, s: Tensor, a: Tensor, s_next: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class RewardModel(Mechanism):
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """Standardised reward, shape (...), for s and a of shape (..., dim) in normalised units."""
         flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
-        return self.outputs(flat_s, flat_a)[0, :, 0].view(s.shape[:-1])
+        return self.outputs(flat_s, flat_a)[0, :, 0].to(s.dtype).view(s.shape[:-1])
 
     def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
         """Mean squared error."""
