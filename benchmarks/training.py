@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,23 +68,34 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     return lambda: gradient_step(objective, data, state)
 
 
-def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
-    """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two."""
+def diffuser_model(folder: Path, horizon: int, steps: int, device: torch.device) -> Any:
+    """Diffuser's own model of hopper, from a clone of its repository."""
+
+    class Silent:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: None
+
     # Its package imports mujoco-py and a renderer, of which the model needs nothing.
     package, utils = types.ModuleType("diffuser"), types.ModuleType("diffuser.utils")
     package.__path__ = [str(folder / "diffuser")]
-    package.utils = utils  # type: ignore[attr-defined]
+    package.utils, utils.Silent = utils, Silent  # type: ignore[attr-defined]
     sys.modules.update({"diffuser": package, "diffuser.utils": utils})
     from diffuser.models.diffusion import GaussianDiffusion
     from diffuser.models.temporal import TemporalUnet
 
     torch.manual_seed(0)
-    horizon, dim = 104, OBSERVATION + ACTION  # it fails on 100, which is no multiple of 8
+    dim = OBSERVATION + ACTION
     network = TemporalUnet(horizon, dim, OBSERVATION, dim=32, dim_mults=(1, 2, 4, 8))
-    model = GaussianDiffusion(
-        network, horizon, OBSERVATION, ACTION, n_timesteps=STEPS, loss_type="l2", predict_epsilon=False,
+    return GaussianDiffusion(
+        network, horizon, OBSERVATION, ACTION, n_timesteps=steps, loss_type="l2", predict_epsilon=False,
         clip_denoised=True, action_weight=10,
     ).to(device)  # fmt: skip
+
+
+def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
+    """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two."""
+    horizon, dim = 104, OBSERVATION + ACTION  # it fails on 100, which is no multiple of 8
+    model = diffuser_model(folder, horizon, STEPS, device)
     average = copy.deepcopy(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
     batches = torch.randn(16, 32, horizon, dim, device=device)

@@ -1,0 +1,100 @@
+"""Speed of planning, as ratios of medians measured side by side in one run.
+
+    python benchmarks/planning.py [--diffuser FOLDER]
+
+Full-size U-Net of hopper, horizon 32, K = 20 (Diffuser's own), unguided. FOLDER is a clone of
+github.com/jannerm/diffuser (it needs `pip install einops`): its own model and sampling, one environment after another,
+as its evaluation plans.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from training import ACTION, OBSERVATION, TASK, diffuser_model, measure
+
+from dmemm.config import EvaluateConfig
+from dmemm.device import choose_device
+from dmemm.diffusion.model import DiffusionModel
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.planning.planner import Planner
+
+EPISODES, HORIZON, STEPS = 20, 32, 20
+PLAIN = EvaluateConfig(
+    alpha=0.0, lambda_guide=0.0, episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0,
+    warm_start=0, execute="actions",
+)  # fmt: skip
+GUIDED = replace(PLAIN, alpha=0.1, lambda_guide=0.1)
+
+
+def planner(config: EvaluateConfig, device: torch.device, horizon: int = HORIZON, steps: int = STEPS) -> Planner:
+    """An untrained planner of full size."""
+    torch.manual_seed(0)
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": horizon, "end_dim": 0}
+    sizes = {"diffusion_steps": steps, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "sample"}
+    model = DiffusionModel({**header, **sizes}, device).requires_grad_(False).eval()
+    model.scale.fill_(1.0)
+    model.low.fill_(-5.0)
+    model.high.fill_(5.0)
+    dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
+    reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
+    return Planner(TASK, config, model, dynamics, reward)
+
+
+def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: int) -> Callable[[], None]:
+    """A plan for each of `batch` environments, in one batch."""
+    made, observations = planner(config, device, **sizes), np.zeros((batch, OBSERVATION), np.float32)
+    return lambda: (made.plan(observations), None)[1]
+
+
+def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], None]:
+    """The same by Diffuser's own sampling, one environment after another."""
+    model = diffuser_model(folder, HORIZON, STEPS, device)
+    observation = torch.zeros(1, OBSERVATION, device=device)
+
+    def run() -> None:
+        for _ in range(batch):
+            model.conditional_sample({0: observation}, verbose=False)
+
+    return run
+
+
+def main() -> None:
+    """Measure and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--diffuser", type=Path, help="a clone of github.com/jannerm/diffuser")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    device = choose_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}\n")
+    cases = {
+        f"{EPISODES} plans, one batch": planning(PLAIN, EPISODES, device),
+        "1 plan": planning(PLAIN, 1, device),
+        "1 plan, 8 candidates, guided": planning(replace(GUIDED, candidates=8), 1, device),
+        f"{EPISODES} plans, guided": planning(GUIDED, EPISODES, device),
+        f"{EPISODES} plans, DDIM over 5 levels": planning(replace(PLAIN, sampling_steps=5), EPISODES, device),
+        "1 plan, K = 100": planning(PLAIN, 1, device, steps=100),
+        "1 plan, horizon 100": planning(PLAIN, 1, device, horizon=100),
+    }
+    if arguments.diffuser:
+        cases[f"{EPISODES} plans, Diffuser's own"] = peer(arguments.diffuser, EPISODES, device)
+        cases["1 plan, Diffuser's own"] = peer(arguments.diffuser, 1, device)
+    seconds = measure(cases, arguments.rounds, device)
+    print("| case | ms |\n| --- | ---: |")
+    for case, value in seconds.items():
+        print(f"| {case} | {1000 * value:.1f} |")
+    if arguments.diffuser:
+        many, one = (seconds[f"{case}, Diffuser's own"] for case in (f"{EPISODES} plans", "1 plan"))
+        print("\n| ratio | |\n| --- | ---: |")
+        print(
+            f"| plans a second for {EPISODES} environments / Diffuser's | {many / seconds[f'{EPISODES} plans, one batch']:.1f} |"
+        )
+        print(f"| latency of one plan / Diffuser's | {seconds['1 plan'] / one:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
