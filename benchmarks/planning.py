@@ -90,9 +90,8 @@ def main() -> None:
     if arguments.diffuser:
         many, one = (seconds[f"{case}, Diffuser's own"] for case in (f"{EPISODES} plans", "1 plan"))
         print("\n| ratio | |\n| --- | ---: |")
-        print(
-            f"| plans a second for {EPISODES} environments / Diffuser's | {many / seconds[f'{EPISODES} plans, one batch']:.1f} |"
-        )
+        ratio = many / seconds[f"{EPISODES} plans, one batch"]
+        print(f"| plans a second for {EPISODES} environments / Diffuser's | {ratio:.1f} |")
         print(f"| latency of one plan / Diffuser's | {seconds['1 plan'] / one:.2f} |")
 
 

@@ -1,6 +1,6 @@
 """Raw data sets: one HDF5 file of transitions in D4RL's layout."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,12 @@ from dmemm.tasks import Task
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 LABELS = ("data_source", "task")
 _FLAGS = ("terminals", "timeouts")
+# The same data give the same bytes: LZF would start from whatever its memory holds, and so would the part of the last
+# chunk that lies beyond the data.
+STORAGE: Mapping[str, Any] = {
+    "compression": "gzip", "compression_opts": 1, "shuffle": True, "track_times": False, "fillvalue": 0,
+    "fill_time": "alloc",
+}  # fmt: skip
 _CHUNK = 4096  # transitions; fixed, so that the bytes do not depend on the blocks
 
 
@@ -92,8 +98,8 @@ def write_raw(path: Path, blocks: Iterable[RawData]) -> None:
                 array = getattr(raw, key)
                 if key not in file:
                     shape = array.shape[1:]
-                    file.create_dataset(key, (0, *shape), array.dtype, maxshape=(None, *shape), chunks=(_CHUNK, *shape),
-                                        compression="lzf", track_times=False)  # fmt: skip
+                    maximum, chunk = (None, *shape), (_CHUNK, *shape)
+                    file.create_dataset(key, (0, *shape), array.dtype, maxshape=maximum, chunks=chunk, **STORAGE)
                 if file[key].shape[1:] != array.shape[1:]:
                     raise UserError(f"{path}: {key} of {array.shape[1:]} after {file[key].shape[1:]}; mend the data")
                 file[key].resize(length + len(array), axis=0)

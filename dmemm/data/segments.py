@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dmemm.config import SegmentConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import RawData, episode_slices, read_raw
+from dmemm.data.raw import STORAGE, RawData, episode_slices, read_raw
 from dmemm.errors import UserError
 from dmemm.files import replacing
 from dmemm.tasks import Task
@@ -95,7 +95,7 @@ def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> 
         file.attrs["task"], file.attrs["horizon"] = task.name, config.horizon
         for name in ("starts", "lengths", "returns", "weights", "held_out"):
             values = getattr(segments, name)
-            file.create_dataset(name, data=values, chunks=True, compression="lzf", shuffle=True)
+            file.create_dataset(name, data=values, chunks=True, **STORAGE)
         for name in Normaliser.names():
             file[f"normaliser/{name}"] = getattr(segments.normaliser, name)
     print(f"segment {task.name}: {len(segments.starts)} windows of {config.horizon} steps → {output}")

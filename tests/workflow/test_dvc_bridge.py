@@ -60,7 +60,7 @@ def new_small(folder):
     project = Project(folder)
     for name in ("params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy2(ROOT / name, project.folder)
-    for name in ("workflow", "dmemm", "profiles"):
+    for name in ("workflow", "dmemm", "profiles", "tasks"):
         shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (project.folder / "Snakefile").write_text(SNAKEFILE)
     (project.folder / "code.py").write_text("first\n")
