@@ -11,9 +11,14 @@ def choose_device() -> torch.device:
     return torch.device(os.environ.get("DMEMM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """The context of the network: its products in bfloat16 where the hardware has them, weights in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _has_bfloat16())
+# Parameters from which a network on a CPU gains by bfloat16; a smaller one loses more by the conversions.
+LARGE = 1_000_000
+
+
+def mixed_precision(device: torch.device, parameters: int) -> torch.autocast:
+    """The context of a network of so many parameters: bfloat16 products where that is faster, weights in float32."""
+    faster = device.type == "cuda" or (parameters >= LARGE and _has_bfloat16())
+    return torch.autocast(device.type, torch.bfloat16, enabled=faster)
 
 
 @cache

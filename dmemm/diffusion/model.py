@@ -37,6 +37,7 @@ class DiffusionModel(nn.Module):
         self.predict = str(header["predict"])
         dim = self.action_dim + int(header["observation_dim"])
         self.network: nn.Module = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
+        self.parameter_count = sum(parameter.numel() for parameter in self.network.parameters())
         self.process = Process(header["diffusion_steps"], device)
         self.conditioning = Conditioning.of(self.horizon, self.action_dim, dim, header["end_dim"], device)
         for name in Normaliser.names():

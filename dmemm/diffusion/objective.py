@@ -80,7 +80,7 @@ class Objective:
             k = torch.randint(self.model.process.steps, (plans, 1), generator=generator, device=tau0.device)
         process, conditioning = self.model.process, self.model.conditioning
         tau = conditioning.apply(process.q_sample(tau0, k, noise), tau0)
-        with mixed_precision(tau0.device):
+        with mixed_precision(tau0.device, self.model.parameter_count):
             output = self.model.network(tau.flatten(0, 1), k.flatten())
         output = output.to(tau0.dtype).view(plans, levels, horizon, dim)
 
@@ -96,12 +96,12 @@ class Objective:
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
             mask, action_dim = mask.expand(plans, levels, horizon), self.model.action_dim
             if self.dynamics is not None:
-                with mixed_precision(tau0.device):
+                with mixed_precision(tau0.device, self.model.parameter_count):
                     per_plan = transition_loss(sample, mask, action_dim, self.dynamics)
                 terms["tr"] = (level_weight * per_plan).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
-                with mixed_precision(tau0.device):
+                with mixed_precision(tau0.device, self.model.parameter_count):
                     per_plan = reward_loss(sample, mask, action_dim, self.reward)
                 terms["rd"] = (level_weight * per_plan).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
