@@ -10,17 +10,21 @@ import os
 import warnings
 from typing import Any
 
+import farama_notifications
 import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.wrappers import DtypeObservation, TimeLimit
-from gymnasium_robotics.envs.maze import maps
-from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
 from numpy.typing import NDArray
 
-from dmemm.errors import UserError
-from dmemm.tasks import FOLDER, Task, load_object
+# Told on the import below: news of robot hands that no task here has, above every line that matters.
+farama_notifications.notifications.pop("gymnasium_robotics", None)
+from gymnasium_robotics.envs.maze import maps  # noqa: E402
+from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv  # noqa: E402
+
+from dmemm.errors import UserError  # noqa: E402
+from dmemm.tasks import FOLDER, Task, load_object  # noqa: E402
 
 Env = gym.Env[NDArray[np.float32], NDArray[np.float32]]
 Floats = NDArray[np.float32]
