@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dmemm.config import (
@@ -152,19 +152,67 @@ def _setting(arguments: argparse.Namespace) -> None:
     apply_setting(arguments.name, Path("params.yaml"))
 
 
+_TASK = "hopper-medium-expert"
+_MODELS = f"results/models/{_TASK}"
+_SCORES = f"results/eval/dmemm/{_TASK}/seed0.json"
+_CONSISTENCY = f"results/consistency/dmemm/{_TASK}/seed0.json"
+
+# Option → what it is, and where the pipeline has it. Where stages read it:
+_READS = {
+    "raw": ("raw data, of `download`", f"data/raw/{_TASK}.hdf5"),
+    "segments": ("windows, of `segment`", f"data/segments/{_TASK}.h5"),
+    "dynamics": ("transition ensemble, of `dynamics`", f"{_MODELS}/dynamics.safetensors"),
+    "reward": ("reward model, of `reward`", f"{_MODELS}/reward.safetensors"),
+    "model": ("diffusion model, of `train`", f"{_MODELS}/dmemm/seed0.safetensors"),
+    "statistics": ("the data set's statistics, of `download`", f"results/data/{_TASK}.json"),
+    "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
+    "scores": ("score files, of `evaluate`", _SCORES),
+    "consistency": ("files of `consistency`", _CONSISTENCY),
+    "tables": ("tables, of `table`", "results/table1.csv"),
+}  # fmt: skip
+_LISTS = ("scores", "consistency", "tables", "outputs")
+
+Files = Mapping[str, tuple[str, str]]
+
+
 def _stage(
     stages: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     run: Callable[[argparse.Namespace], None],
     description: str,
+    *,
+    reads: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    writes: Files,
     config: type[StageConfig] | None = None,
+    of_variant: bool = False,
+    example: str = "",
 ) -> argparse.ArgumentParser:
-    parser = stages.add_parser(name, help=description, description=description)
+    """A subcommand; `optional` are those of `reads` that some variants do without, `example` its other arguments."""
+    parser = stages.add_parser(
+        name, help=description, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.set_defaults(run=run)
+    command = f"dmemm {name}"
     if config is not None:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
         parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
                             help=f"instead of params.yaml's value; keys: {', '.join(config.parameters())}")  # fmt: skip
+        command += f" {_TASK}"
+    if of_variant:
+        parser.add_argument("variant", help="dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE")
+        parser.add_argument("seed", type=int, help="of everything random")
+        command += " dmemm 0"
+    lines = [f"{command} {example}".rstrip()]
+    files: Files = {option: _READS[option] for option in reads}
+    for title, options in (("reads", files), ("writes", writes)):
+        group = parser.add_argument_group(title)
+        for option, (text, path) in options.items():
+            note = "; only some variants need it" if option in optional else ""
+            many = {"nargs": "+"} if option in _LISTS else {}
+            group.add_argument(f"--{option}", type=Path, required=option not in optional, help=text + note, **many)
+            lines.append(f"--{option} {path}")
+    parser.epilog = "example:\n  " + " \\\n    ".join(lines)
     return parser
 
 
@@ -172,87 +220,74 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of every stage."""
     top = argparse.ArgumentParser(prog="dmemm", description="Offline-RL planning with modulated diffusion (DMEMM).")
     stages = top.add_subparsers(required=True, metavar="STAGE")
-
-    stage = _stage(stages, "download", _download, "Fetch or make a data set and check it.", DownloadConfig)
-    stage.add_argument("--output", type=Path, required=True, help="raw data, HDF5 in D4RL's layout")
-    stage.add_argument("--statistics", type=Path, required=True, help="the data set's statistics, JSON")
-
-    stage = _stage(stages, "segment", _segment, "Index the windows of a data set.", SegmentConfig)
-    stage.add_argument("--raw", type=Path, required=True)
-    stage.add_argument("--output", type=Path, required=True, help="windows and normaliser, HDF5")
-
+    _stage(
+        stages, "download", _download, "Fetch or make a data set and check it.", config=DownloadConfig,
+        writes={"output": ("raw data, HDF5 in D4RL's layout", _READS["raw"][1]),
+                "statistics": ("the data set's statistics, JSON", _READS["statistics"][1])},
+    )  # fmt: skip
+    _stage(
+        stages, "segment", _segment, "Index the windows of a data set.", config=SegmentConfig,
+        reads=["raw"], writes={"output": ("windows and normaliser, HDF5", _READS["segments"][1])},
+    )  # fmt: skip
     for name, run, description, config in (
         ("dynamics", _dynamics, "Train the transition ensemble.", DynamicsConfig),
         ("reward", _reward, "Train the reward model.", RewardConfig),
     ):
-        stage = _stage(stages, name, run, description, config)
-        stage.add_argument("--raw", type=Path, required=True)
-        stage.add_argument("--output", type=Path, required=True, help="weights, safetensors")
-        stage.add_argument("--report", type=Path, required=True, help="held-out errors, JSON")
-
-    stage = _stage(stages, "train", _train, "Train a variant's diffusion model (eq. 12).", TrainConfig)
-    stage.add_argument("variant", help="dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE")
-    stage.add_argument("seed", type=int)
-    for name in ("raw", "segments"):
-        stage.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("dynamics", "reward"):
-        stage.add_argument(f"--{name}", type=Path, help="only variants with modulation losses need it")
-    stage.add_argument("--output", type=Path, required=True, help="averaged weights, safetensors")
-    stage.add_argument("--curve", type=Path, required=True, help="losses along training, CSV")
-
-    stage = _stage(stages, "evaluate", _evaluate, "Plan and act under guidance (eq. 13).", EvaluateConfig)
-    stage.add_argument("variant")
-    stage.add_argument("seed", type=int)
-    stage.add_argument("--model", type=Path, required=True)
-    stage.add_argument("--reward", type=Path, required=True)
-    stage.add_argument("--dynamics", type=Path, help="only variants with transition guidance need it")
-    stage.add_argument("--statistics", type=Path, required=True, help="of the data set, as `download` wrote them")
-    stage.add_argument("--output", type=Path, required=True, help="scores, JSON")
-
-    stage = _stage(stages, "consistency", _consistency, "Compare plans with what happens.", EvaluateConfig)
-    stage.add_argument("variant")
-    stage.add_argument("seed", type=int)
-    for name in ("model", "dynamics", "reward", "raw", "segments"):
-        stage.add_argument(f"--{name}", type=Path, required=True)
-    stage.add_argument("--output", type=Path, required=True, help="transition errors and spread of plans, JSON")
-
-    stage = _stage(stages, "pictures", _pictures, "Draw plans and what happened.", EvaluateConfig)
-    stage.add_argument("variant")
-    stage.add_argument("seed", type=int)
-    for name in ("model", "dynamics", "reward"):
-        stage.add_argument(f"--{name}", type=Path, required=True)
-    stage.add_argument("--output", type=Path, required=True, help="plans and paths, PNG")
-    stage.add_argument("--denoising", type=Path, required=True, help="a plan from noise to clean, PNG")
-    stage.add_argument("--animation", type=Path, required=True, help="plan and rollout, GIF")
-
-    stage = _stage(stages, "table", _table, "Write a table of the paper from score files.")
+        _stage(
+            stages, name, run, description, config=config,
+            reads=["raw"], writes={"output": ("weights, safetensors", _READS[name][1]),
+                                   "report": ("held-out errors, JSON", f"{_MODELS}/{name}.json")},
+        )  # fmt: skip
+    _stage(
+        stages, "train", _train, "Train a variant's diffusion model (eq. 12).", config=TrainConfig, of_variant=True,
+        reads=["raw", "segments", "dynamics", "reward"], optional=["dynamics", "reward"],
+        writes={"output": ("averaged weights, safetensors", _READS["model"][1]),
+                "curve": ("losses along training, CSV", f"results/curves/{_TASK}/dmemm/seed0.csv")},
+    )  # fmt: skip
+    _stage(
+        stages, "evaluate", _evaluate, "Plan and act under guidance (eq. 13).", config=EvaluateConfig, of_variant=True,
+        reads=["model", "reward", "dynamics", "statistics"], optional=["dynamics"],
+        writes={"output": ("scores, JSON", _SCORES)},
+    )  # fmt: skip
+    _stage(
+        stages, "consistency", _consistency, "Compare plans with what happens.", config=EvaluateConfig, of_variant=True,
+        reads=["model", "dynamics", "reward", "raw", "segments"],
+        writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
+    )  # fmt: skip
+    pictures = f"results/pictures/dmemm/{_TASK}/seed0"
+    _stage(
+        stages, "pictures", _pictures, "Draw plans and what happened.", config=EvaluateConfig, of_variant=True,
+        reads=["model", "dynamics", "reward"],
+        writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
+                "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
+                "animation": ("plan and rollout, GIF", f"{pictures}.gif")},
+    )  # fmt: skip
+    stage = _stage(
+        stages, "table", _table, "Write a table of the paper from score files.", example="1",
+        reads=["scores", "published"],
+        writes={"csv": ("for programs", "results/table1.csv"), "markdown": ("for people", "results/table1.md")},
+    )  # fmt: skip
     stage.add_argument("number", type=int, choices=(1, 2, 3))
-    stage.add_argument("--scores", type=Path, nargs="+", required=True)
-    stage.add_argument("--published", type=Path, required=True, help="the paper's own numbers, CSV")
-    stage.add_argument("--csv", type=Path, required=True)
-    stage.add_argument("--markdown", type=Path, required=True)
     stage.add_argument("--long", type=Path, help="a line a seed and way to execute the plans, CSV")
-
-    stage = _stage(stages, "figure", _figure, "Draw Figure 1 from score files.")
-    stage.add_argument("--scores", type=Path, nargs="+", required=True)
+    stage = _stage(
+        stages, "figure", _figure, "Draw Figure 1 from score files.", example="--params lambda_tr=0.1 lambda_rd=0.05",
+        reads=["scores"], writes={"outputs": ("one file a format: png, pdf", "results/figure1.png")},
+    )  # fmt: skip
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
-    stage.add_argument("--outputs", type=Path, nargs="+", required=True, help="one file a format: png, pdf")
-
-    for stage_name, run, description in (
-        ("consistency-table", _consistency_table, "Compare the variants' plans with what happens."),
-        ("study", _study, "Compare the method's choices."),
+    for name, run, description, reads, stem in (
+        ("consistency-table", _consistency_table, "Compare the variants' plans.", ["consistency"], "consistency"),
+        ("study", _study, "Compare the method's choices.", ["scores", "consistency"], "estimators"),
     ):
-        stage = _stage(stages, stage_name, run, description)
-        stage.add_argument("--consistency", type=Path, nargs="+", required=True)
-        for name in ("csv", "markdown", "figure"):
-            stage.add_argument(f"--{name}", type=Path, required=True)
-    stage.add_argument("--scores", type=Path, nargs="+", required=True)
-
-    stage = _stage(stages, "metrics", _metrics, "Collect the tables' averages for `dvc metrics`.")
-    stage.add_argument("--tables", type=Path, nargs="+", required=True)
-    stage.add_argument("--output", type=Path, required=True)
-
-    stage = _stage(stages, "setting", _setting, "Put a setting's values into params.yaml.")
+        _stage(
+            stages, name, run, description, reads=reads,
+            writes={"csv": ("for programs", f"results/{stem}.csv"), "markdown": ("for people", f"results/{stem}.md"),
+                    "figure": ("PNG", f"results/{stem}.png")},
+        )  # fmt: skip
+    _stage(
+        stages, "metrics", _metrics, "Collect the tables' averages for `dvc metrics`.",
+        reads=["tables"], writes={"output": ("averages, JSON", "results/metrics.json")},
+    )  # fmt: skip
+    stage = _stage(stages, "setting", _setting, "Put a setting's values into params.yaml.", writes={}, example="quick")
     stage.add_argument("name", choices=("quick", "paper"))
     return top
 
