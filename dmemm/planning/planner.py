@@ -279,10 +279,13 @@ def load_planner(
     Raises:
         UserError: a file is missing or damaged, or transition guidance is asked for without its model.
     """
+    network = DiffusionModel.load(model, choose_device())
+    if network.center.is_cuda:
+        network.network.compile()  # K calls a plan: worth the half minute, as in training
     return Planner(
         task,
         config,
-        DiffusionModel.load(model, choose_device()),
+        network,
         load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
         load_mechanism(RewardModel, reward),
         seed,
