@@ -1,0 +1,70 @@
+"""The commands that README and docs/ show are commands that there are."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from workflow.stages import load
+
+from .conftest import ROOT, Project, copy_project
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = [
+    (page.name, words)
+    for page in PAGES
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if (words := shlex.split(line, comments=True))
+]
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy with what the pages tell to add: the pendulum's task, the variant without guidance."""
+    project = copy_project(tmp_path_factory.mktemp("documented"))
+    task = re.search(r"```yaml\n# (tasks/pendulum.yaml)\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    variant = re.search(r"```python\n(Variant\(.*\n)```", (ROOT / "docs/extend.md").read_text())
+    assert task and variant
+    (project.folder / task[1]).write_text(task[2])
+    variants = project.folder / "dmemm/variants.py"
+    first = "        Variant("
+    assert first in variants.read_text()
+    variants.write_text(variants.read_text().replace(first, f"        {variant[1]}{first}", 1))
+    return project
+
+
+def test_snakemake_knows_how_to_make_every_file_that_the_pages_ask_for(documented: Project) -> None:
+    targets = {
+        word for _, words in COMMANDS if words[0] == "snakemake" for word in words if word.startswith("results/")
+    }
+    assert len(targets) > 5
+    planned = documented.planned(*sorted(targets))
+    assert planned["evaluate_unguided"] == 1 and planned["pictures_dmemm"] == 1 and planned["estimators"] == 1
+
+
+def test_every_documented_edit_of_params_yaml_is_valid_and_changes_it(documented: Project) -> None:
+    edits = [words for _, words in COMMANDS if words[0] == "sed"]
+    assert edits
+    path = documented.folder / "params.yaml"
+    before = path.read_text()
+    for words in edits:
+        path.write_text(before)
+        documented.run(*words)
+        assert path.read_text() != before
+        load(path)
+    path.write_text(before)
+
+
+def test_every_documented_make_target_exists(documented: Project) -> None:
+    for page, words in COMMANDS:
+        if words[0] == "make":
+            assert documented.run("make", "--dry-run", "--always-make", *words[1:]), page
+
+
+def test_pages_link_to_pages_that_exist() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / Path(link)).exists(), f"{page.name}: {link}"
