@@ -42,5 +42,5 @@ dvc.yaml: install $(wildcard Snakefile workflow/rules/*.smk workflow/*.py dmemm/
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
 # part of a version that an index knows.
 lock:
-	$(BIN)/pip install --editable '.[dev]'
+	$(BIN)/pip install --editable '.[dev,slurm]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock
