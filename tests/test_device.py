@@ -12,6 +12,7 @@ import torch
 
 from dmemm import device
 from dmemm.device import choose_device
+from workflow.dvc_yaml import loaded_rules
 from workflow.stages import gpus
 
 
@@ -88,3 +89,14 @@ def test_jobs_queue_for_the_devices_that_they_may_use(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("DMEMM_DEVICE", chosen)
     assert gpus() == count
+
+
+def test_snakemake_counts_the_devices_and_stages_with_a_network_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.delenv("DMEMM_DEVICE", raising=False)
+    with loaded_rules() as rules:
+        taken = {rule.name: rule.resources["gpu"].value for rule in rules if "gpu" in rule.resources}
+        assert rules[0].workflow.global_resources["gpu"].value == 2
+    networks = {name for name, count in taken.items() if count == 1}
+    assert {"dynamics", "reward", "train_dmemm", "evaluate_dmemm", "consistency_dmemm"} <= networks
+    assert {"download", "segment", "table1", "figure1"} <= taken.keys() - networks

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     missing = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     if missing or not Path("/etc/slurm").is_dir():
         pytest.skip(f"needs Slurm: {', '.join(missing) or '/etc/slurm'} is missing (apt-get install slurmctld slurmd)")
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        pytest.skip(
+            "needs Snakemake's plugin for Slurm: pip install --constraint requirements.lock --editable '.[slurm]'"
+        )
     if os.geteuid() != 0:
         pytest.skip("needs root, to start Slurm's daemons")
     project = new_small(tmp_path_factory.mktemp("slurm"))

@@ -15,7 +15,7 @@ CELLS = expand("{predict}-plain", **STUDY) + expand(CHOICES["study"].name, **STU
 
 
 wildcard_constraints:
-    **{key: "|".join(values) for key, values in STUDY.items()},
+    **{key: "|".join(map(re.escape, values)) for key, values in STUDY.items()},
 
 
 for name, variant in CHOICES.items():
