@@ -1,14 +1,45 @@
 """Where the tensors live."""
 
+import fcntl
 import os
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import torch
 
 
 def choose_device() -> torch.device:
-    """The first CUDA device, or the CPU; DMEMM_DEVICE (e.g. `cpu`, `cuda:1`) overrules."""
-    return torch.device(os.environ.get("DMEMM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """A CUDA device, or the CPU where there is none; DMEMM_DEVICE (e.g. `cpu`, `cuda:1`) overrules.
+
+    Of the devices that CUDA_VISIBLE_DEVICES leaves, it is the first that no other process of this user has chosen, or
+    any once all are chosen. It is the same for the whole process.
+    """
+    if chosen := os.environ.get("DMEMM_DEVICE"):
+        return torch.device(chosen)
+    return _free_device() if torch.cuda.is_available() else torch.device("cpu")
+
+
+@cache
+def _free_device() -> torch.device:
+    count = torch.cuda.device_count()
+    # By their own names: their numbers depend on CUDA_VISIBLE_DEVICES.
+    free = (index for index in range(count) if _lock(str(torch.cuda.get_device_properties(index).uuid)))
+    device = torch.device("cuda", next(free, os.getpid() % count))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _lock(name: str) -> bool:
+    """Lock a device until this process ends, however it ends; False if another process has it."""
+    path = Path(tempfile.gettempdir(), f"dmemm-{os.getuid()}-{name}.lock")
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    return True  # the file stays open: closing it would unlock
 
 
 # Parameters from which a network on a CPU gains by bfloat16; a smaller one loses more by the conversions.

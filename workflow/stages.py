@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -68,5 +69,15 @@ def assignments(config: Params, keys: Iterable[str], fixed: Collection[str] = ()
 
 
 def gpus() -> int:
-    """Return 1 if there is an NVIDIA device for a job to queue for, 0 where jobs can run side by side."""
-    return int(os.path.exists("/dev/nvidiactl"))
+    """The number of devices that jobs on this machine may use; they queue for them. 0 where all run on the CPU."""
+    if device := os.environ.get("DMEMM_DEVICE"):
+        return int(device != "cpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return sum(name.strip() not in ("", "-1") for name in visible.split(","))
+    return len(glob("/dev/nvidia[0-9]*"))
+
+
+def growing(amount: int) -> Callable[[object, int], int]:
+    """A resource that a cluster's job asks more of at every retry."""
+    return lambda wildcards, attempt: amount * attempt

@@ -9,7 +9,7 @@ from dmemm.errors import UserError
 from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
 from workflow.imports import sources
-from workflow.stages import assignments, gpus, load
+from workflow.stages import assignments, gpus, growing, load
 
 # Not `configfile:`, whose YAML takes 3e-05 (as DVC writes it) for a string and reports errors with a traceback.
 try:
@@ -22,7 +22,10 @@ except UserError as error:
 # Jobs call `python`: the one that runs Snakemake, whether or not its environment is activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-GPU = gpus()
+# What a stage with a network asks for. The machine's own devices are counted; a cluster's profile says how many at once.
+GPU = int(os.environ.get("DMEMM_DEVICE") != "cpu")
+if gpus() and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", gpus())
 
 TASKS = {name: get_task(name) for name in task_names()}
 TASK = "tasks/{task}.yaml"

@@ -21,8 +21,8 @@ def consistency_rule(name, variant, results="results"):
             f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=6000,
-            runtime=60,
+            mem_mb=growing(6000),
+            runtime=growing(60),
             gpu=GPU,
         params:
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),
@@ -62,8 +62,8 @@ rule consistency:
         "logs/consistency.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         **assignments(config, ["tasks", "ablation_tasks", "seeds"]),

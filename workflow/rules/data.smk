@@ -15,8 +15,8 @@ rule download:
         "logs/download/{task}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         **assignments(config, DownloadConfig.parameters()),
@@ -38,8 +38,8 @@ rule segment:
         "logs/segment/{task}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
         gpu=0,
     params:
         **assignments(config, SegmentConfig.parameters()),

@@ -24,8 +24,8 @@ def evaluate_rule(name, variant, results="results"):
             f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=6000,
-            runtime=720,
+            mem_mb=growing(6000),
+            runtime=growing(720),
             gpu=GPU,
         params:
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),

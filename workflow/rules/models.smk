@@ -22,8 +22,8 @@ def mechanism_rule(stage, config_class, weights):
             f"logs/{stage}/{{task}}.tsv"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=240,
+            mem_mb=growing(4000),
+            runtime=growing(240),
             gpu=GPU,
         params:
             **assignments(config, config_class.parameters()),
@@ -60,8 +60,8 @@ def train_rule(name, variant, results="results"):
             f"logs/train/{{task}}/{variant.name}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=6000,
-            runtime=2880,
+            mem_mb=growing(6000),
+            runtime=growing(2880),
             gpu=GPU,
         params:
             **assignments(config, TrainConfig.parameters(), variant.fixed),

@@ -19,8 +19,8 @@ def pictures_rule(name, variant):
             f"logs/pictures/{variant.name}/{{task}}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=6000,
-            runtime=60,
+            mem_mb=growing(6000),
+            runtime=growing(60),
             gpu=GPU,
         params:
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),

@@ -50,8 +50,8 @@ def table_rule(number, keys, files):
             f"logs/table{number}.tsv"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=growing(1000),
+            runtime=growing(10),
             gpu=0,
         params:
             **assignments(config, keys),
@@ -79,8 +79,8 @@ rule figure1:
         "logs/figure1.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         **assignments(config, ["lambda_tr", "lambda_rd"]),
@@ -102,8 +102,8 @@ rule metrics:
         "logs/metrics.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     shell:
         "python -m dmemm metrics --tables {input.tables} --output {output.metrics} > {log} 2>&1"

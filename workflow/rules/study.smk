@@ -15,7 +15,7 @@ CELLS = expand("{predict}-plain", **STUDY) + expand(CHOICES["study"].name, **STU
 
 
 wildcard_constraints:
-    **{key: "|".join(values) for key, values in STUDY.items()},
+    **{key: "|".join(map(re.escape, values)) for key, values in STUDY.items()},
 
 
 for name, variant in CHOICES.items():
@@ -45,8 +45,8 @@ rule estimators:
         "logs/estimators.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         **assignments(config, ["study_tasks", "study_seeds"]),
