@@ -60,7 +60,7 @@ def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
             lines.append({"task": task, "variant": variant, "seeds": len(records), **averages(records)})
     source = ", ".join(sorted({r["data_source"] for v in groups.values() for records in v.values() for r in records}))
     caption = f"Data source: {source}. Mean ± standard error over seeds. {UNITS}"
-    write(outputs, Table("Are the plans possible?", caption, lines, blocks(lines, MEASURES)), lambda: _draw(groups))
+    write(outputs, Table("Consistency of plans", caption, lines, blocks(lines, MEASURES)), lambda: _draw(groups))
 
 
 def averages(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(MEASURES)) -> dict[str, str]:

@@ -64,7 +64,9 @@ def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
                 axes.set_yscale("log")
             for variant, values in losses.items():  # of the variants that have this loss
                 plot_band(axes, own[variant][0]["step"], values, **styles[variant])
+            axes.set_visible(bool(losses))
             axes.grid(color="0.9")
+            axes.set_axisbelow(True)
             if axes.get_subplotspec().is_first_row():
                 axes.set_title(label, fontsize=9)
             if axes.get_subplotspec().is_last_row():

@@ -124,8 +124,8 @@ def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[]
 
 
 def _left(rows: Sequence[Mapping[str, str]]) -> set[str]:
-    """Columns of words; numbers are aligned right."""
-    return {column for column in rows[0] if any(any(map(str.isalpha, row[column])) for row in rows)}
+    """Columns of words; numbers, bold or missing ones too, are aligned right."""
+    return {column for column in rows[0] if not all(re.match(r"[*-]*\d|–?$", row[column]) for row in rows)}
 
 
 def _tex(text: str) -> str:

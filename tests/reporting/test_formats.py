@@ -8,7 +8,10 @@ import pytest
 from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
 
-ROWS = [{"Task": "a_b & c", "w/o λ_tr": "**1.0 ± 0.5**", "share": "50 %"}, {"Task": "d", "w/o λ_tr": "–", "share": ""}]
+ROWS = [
+    {"Task": "a_b & c", "w/o λ_tr": "**1.0 ± 0.5**", "share": "5e-11 %"},
+    {"Task": "d", "w/o λ_tr": "–", "share": ""},
+]
 TABLE = Table("Table 9", "Data of `x_y`, **all** of it.", [{"task": "a_b & c", "mean": 1.0}], {"": ROWS, "Other": ROWS})
 
 
@@ -33,14 +36,14 @@ class Cells(HTMLParser):
 def test_the_page_has_the_cells_of_the_markdown() -> None:
     parser = Cells()
     parser.feed(TABLE.html().partition("Other")[0])
-    assert parser.rows == [list(ROWS[0]), ["a_b & c", "**1.0 ± 0.5", "50 %"], ["d", "–", ""]]
+    assert parser.rows == [list(ROWS[0]), ["a_b & c", "**1.0 ± 0.5", "5e-11 %"], ["d", "–", ""]]
     assert "<code>x_y</code>" in TABLE.html() and TABLE.html().count("<table>") == 2
 
 
 def test_latex_escapes_what_it_would_take_for_commands() -> None:
     text = TABLE.tex()
     assert r"Task & w/o $\lambda_{tr}$ & share \\" in text
-    assert r"a\_b \& c & \textbf{1.0 $\pm$ 0.5} & 50 \% \\" in text
+    assert r"a\_b \& c & \textbf{1.0 $\pm$ 0.5} & 5e-11 \% \\" in text
     assert r"\caption{Data of \texttt{x\_y}, \textbf{all} of it.}" in text
     assert r"\begin{tabular}{lrr}" in text and text.count(r"\end{tabular}}") == 2
 
