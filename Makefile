@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: table1 table2 table3 figure1 all test quick paper lock install
+.PHONY: table1 table2 table3 figure1 all report test quick paper lock install
 
 install: $(STAMP)
 
@@ -22,6 +22,14 @@ figure1: install
 
 all: install
 	snakemake --cores all
+
+# One page, results/report.html, of every table and figure; of what is built on demand, what there is and is current.
+ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*[0-9].png)
+report: install
+	snakemake --cores all
+	snakemake --report results/report.html all $$(snakemake --summary $(ON_DEMAND) | awk -F '\t' \
+		'$$3 ~ /^(estimators|pictures_)/ {if ($$7 == "no update") print $$1; \
+		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Lint, types, tests.
 test: install

@@ -3,12 +3,14 @@
 include: "workflow/rules/common.smk"
 
 
+report: "workflow/report/workflow.rst"
+
+
 rule all:
     input:
-        expand("results/table{number}.{kind}", number=[1, 2, 3], kind=["csv", "md"]),
-        expand("results/figure1.{kind}", kind=["png", "pdf"]),
+        expand("results/{table}.csv", table=["table1", "table2", "table3", "intervals", "consistency"]),
+        expand("results/{figure}.png", figure=["figure1", "curves", "consistency"]),
         "results/metrics.json",
-        expand("results/consistency.{kind}", kind=["csv", "md", "png"]),
 
 
 include: "workflow/rules/data.smk"

@@ -118,8 +118,13 @@ def _pictures(arguments: argparse.Namespace) -> None:
 def _table(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.tables import write_table
 
-    paths = arguments.published, arguments.csv, arguments.markdown, arguments.long
-    write_table(arguments.number, arguments.scores, *paths)
+    write_table(arguments.number, arguments.scores, arguments.published, arguments.outputs, arguments.long)
+
+
+def _intervals(arguments: argparse.Namespace) -> None:
+    from dmemm.reporting.intervals import write_intervals
+
+    write_intervals(arguments.scores, arguments.outputs)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
@@ -128,16 +133,22 @@ def _figure(arguments: argparse.Namespace) -> None:
     write_figure1(arguments.scores, arguments.params, arguments.outputs)
 
 
+def _curves(arguments: argparse.Namespace) -> None:
+    from dmemm.reporting.curves import write_curves
+
+    write_curves(arguments.curves, arguments.outputs)
+
+
 def _study(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.study import write_study
 
-    write_study(arguments.scores, arguments.consistency, arguments.csv, arguments.markdown, arguments.figure)
+    write_study(arguments.scores, arguments.consistency, arguments.outputs)
 
 
 def _consistency_table(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.consistency import write_consistency
 
-    write_consistency(arguments.consistency, arguments.csv, arguments.markdown, arguments.figure)
+    write_consistency(arguments.consistency, arguments.outputs)
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
@@ -168,11 +179,20 @@ _READS = {
     "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency`", _CONSISTENCY),
+    "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
-_LISTS = ("scores", "consistency", "tables", "outputs")
+_LISTS = ("scores", "consistency", "curves", "tables", "outputs")
+
+_TABLES = ("csv", "md", "html", "tex")
+_FIGURES = ("png", "pdf")
 
 Files = Mapping[str, tuple[str, str]]
+
+
+def _outputs(stem: str, *kinds: str) -> Files:
+    paths = " ".join(f"results/{stem}.{kind}" for kind in kinds)
+    return {"outputs": (f"one file a format, by suffix; formats: {', '.join(kinds)}", paths)}
 
 
 def _stage(
@@ -242,7 +262,7 @@ def parser() -> argparse.ArgumentParser:
         stages, "train", _train, "Train a variant's diffusion model (eq. 12).", config=TrainConfig, of_variant=True,
         reads=["raw", "segments", "dynamics", "reward"], optional=["dynamics", "reward"],
         writes={"output": ("averaged weights, safetensors", _READS["model"][1]),
-                "curve": ("losses along training, CSV", f"results/curves/{_TASK}/dmemm/seed0.csv")},
+                "curve": ("losses along training, CSV", _READS["curves"][1])},
     )  # fmt: skip
     _stage(
         stages, "evaluate", _evaluate, "Plan and act under guidance (eq. 13).", config=EvaluateConfig, of_variant=True,
@@ -264,25 +284,23 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stage = _stage(
         stages, "table", _table, "Write a table of the paper from score files.", example="1",
-        reads=["scores", "published"],
-        writes={"csv": ("for programs", "results/table1.csv"), "markdown": ("for people", "results/table1.md")},
+        reads=["scores", "published"], writes=_outputs("table1", *_TABLES),
     )  # fmt: skip
     stage.add_argument("number", type=int, choices=(1, 2, 3))
     stage.add_argument("--long", type=Path, help="a line a seed and way to execute the plans, CSV")
     stage = _stage(
         stages, "figure", _figure, "Draw Figure 1 from score files.", example="--params lambda_tr=0.1 lambda_rd=0.05",
-        reads=["scores"], writes={"outputs": ("one file a format: png, pdf", "results/figure1.png")},
+        reads=["scores"], writes=_outputs("figure1", *_FIGURES),
     )  # fmt: skip
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
-    for name, run, description, reads, stem in (
-        ("consistency-table", _consistency_table, "Compare the variants' plans.", ["consistency"], "consistency"),
-        ("study", _study, "Compare the method's choices.", ["scores", "consistency"], "estimators"),
-    ):
-        _stage(
-            stages, name, run, description, reads=reads,
-            writes={"csv": ("for programs", f"results/{stem}.csv"), "markdown": ("for people", f"results/{stem}.md"),
-                    "figure": ("PNG", f"results/{stem}.png")},
-        )  # fmt: skip
+    for name, run, description, reads, stem, kinds in (
+        ("intervals", _intervals, "Compare variants over all tasks and seeds.", ["scores"], "intervals", _TABLES),
+        ("curves", _curves, "Draw the losses along training.", ["curves"], "curves", _FIGURES),
+        ("consistency-table", _consistency_table, "Compare the variants' plans.", ["consistency"], "consistency",
+         _TABLES + _FIGURES),
+        ("study", _study, "Compare the method's choices.", ["scores", "consistency"], "estimators", _TABLES + _FIGURES),
+    ):  # fmt: skip
+        _stage(stages, name, run, description, reads=reads, writes=_outputs(stem, *kinds))
     _stage(
         stages, "metrics", _metrics, "Collect the tables' averages for `dvc metrics`.",
         reads=["tables"], writes={"output": ("averages, JSON", "results/metrics.json")},

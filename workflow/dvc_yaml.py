@@ -70,7 +70,8 @@ def generate(rules: Sequence[Rule], config: Params) -> str:
 
 def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, Any]:
     for file in (*rule.input, *rule.output):
-        if callable(file) or getattr(file, "flags", None):
+        # `report` only tells Snakemake's report to show the file.
+        if callable(file) or getattr(file, "flags", {}).keys() - {"report"}:
             raise UserError(f"rule {rule.name}: {file}: DVC takes plain paths only, no functions and no flags")
     stage: dict[str, Any] = {}
     wildcards = list(dict.fromkeys(name for file in rule.output for name in WILDCARD.findall(_plain(file))))

@@ -1,26 +1,26 @@
 """Are the plans possible? The table and the figure of what `consistency` measured, over variants."""
 
-import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.files import read_json, replacing
-from dmemm.reporting.figures import COLOURS
+from dmemm.files import read_json
+from dmemm.reporting.figures import COLOURS, plot_band
+from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import mean_and_standard_error
 
 # Measure of one network → what a column says.
 MEASURES = {
     "diffusion_loss": "diffusion loss",
     "model_error": "error, model",
-    "model_error_median": "median",
+    "model_error_median": "median, model",
     "simulator_error": "error, simulator",
-    "simulator_error_median": "median",
+    "simulator_error_median": "median, simulator",
     "open_loop_error": "open loop",
     "spread": "spread",
     "diversity": "diversity",
@@ -34,14 +34,12 @@ UNITS = (
 Record = dict[str, Any]
 
 
-def write_consistency(paths: Sequence[Path], csv_path: Path, markdown: Path, figure: Path) -> None:
+def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Write means and standard errors over seeds, a row a task and variant, and the errors' growth over the horizon.
 
     Args:
         paths: files of `consistency`, the same seeds for every variant of a task.
-        csv_path: output for programs.
-        markdown: output for people.
-        figure: PNG.
+        outputs: one file a format, by suffix, see `formats.write`.
 
     Raises:
         UserError: seeds are missing, or a file cannot be read or written.
@@ -60,14 +58,9 @@ def write_consistency(paths: Sequence[Path], csv_path: Path, markdown: Path, fig
         data = [{**record["data"], "seed": record["seed"]} for record in next(iter(variants.values()))]
         for variant, records in {"data": data, **variants}.items():
             lines.append({"task": task, "variant": variant, "seeds": len(records), **averages(records)})
-    with replacing(csv_path) as temporary:
-        write_lines(temporary, lines)
     source = ", ".join(sorted({r["data_source"] for v in groups.values() for records in v.values() for r in records}))
-    with replacing(markdown) as temporary:
-        text = f"**Are the plans possible?** Data source: {source}. Mean ± standard error over seeds. {UNITS}\n"
-        temporary.write_text(text + markdown_tables(lines, MEASURES), encoding="utf-8")
-    with replacing(figure) as temporary, style.context("default"):
-        _draw(groups).savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    caption = f"Data source: {source}. Mean ± standard error over seeds. {UNITS}"
+    write(outputs, Table("Consistency of plans", caption, lines, blocks(lines, MEASURES)), lambda: _draw(groups))
 
 
 def averages(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(MEASURES)) -> dict[str, str]:
@@ -79,34 +72,28 @@ def averages(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tup
         known = [[float(value)] for value in values if value is not None]
         mean, error = mean_and_standard_error(known) if len(known) == len(values) else (None, None)
         line[measure] = "" if mean is None else f"{mean:.6g}"
-        line[f"{measure}_standard_error"] = "" if error is None else f"{error:.3g}"
+        line[f"{measure}_standard_error"] = "" if error is None or math.isnan(error) else f"{error:.3g}"
     return line
 
 
-def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write `lines`, dicts with the same keys, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def markdown_tables(lines: Sequence[Mapping[str, Any]], measures: Mapping[str, str]) -> str:
-    """A table a task, a row a variant."""
-    text = ""
+def blocks(lines: Sequence[Mapping[str, Any]], measures: Mapping[str, str]) -> dict[str, list[dict[str, str]]]:
+    """Task → its rows, one a variant, without the measures that it lacks."""
+    tables = {}
     for task in dict.fromkeys(line["task"] for line in lines):
         own = [line for line in lines if line["task"] == task]
         shown = {measure: label for measure, label in measures.items() if any(line[measure] for line in own)}
-        text += f"\n{task}\n\n| variant | {' | '.join(shown.values())} |\n|---|{'---:|' * len(shown)}\n"
-        for line in own:
-            text += f"| {line['variant']} | {' | '.join(_cell(line, measure) for measure in shown)} |\n"
-    return text
+        tables[task] = [
+            {"variant": line["variant"], **{label: _cell(line, measure) for measure, label in shown.items()}}
+            for line in own
+        ]
+    return tables
 
 
 def _cell(line: Mapping[str, Any], measure: str) -> str:
     if not line[measure]:
         return ""
-    return f"{float(line[measure]):.3g} ± {float(line[f'{measure}_standard_error']):.1g}"
+    error = line[f"{measure}_standard_error"]
+    return f"{float(line[measure]):.3g} ± {f'{float(error):.1g}' if error else '–'}"
 
 
 def _draw(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> Figure:
@@ -114,18 +101,13 @@ def _draw(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> Figure:
     figure = Figure(figsize=(4.2 * len(groups), 3.4), layout="constrained")
     colours = {v: COLOURS[i % len(COLOURS)] for i, v in enumerate(dict.fromkeys(v for g in groups.values() for v in g))}
     for axes, (task, variants) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        axes.set_yscale("log")
         for variant, records in variants.items():
             if any(record["open_loop_error"] is None for record in records):
                 continue
             length = min(len(record["open_loop_error"]) for record in records)
             growth = np.array([record["open_loop_error"][:length] for record in records])
-            mean, steps = growth.mean(axis=0), np.arange(1, length + 1)
-            axes.plot(steps, mean, color=colours[variant], label=variant)
-            if len(growth) > 1:
-                error = growth.std(axis=0, ddof=1) / len(growth) ** 0.5
-                low = np.maximum(mean - error, mean / 10)
-                axes.fill_between(steps, low, mean + error, color=colours[variant], alpha=0.2, linewidth=0)
-        axes.set_yscale("log")
+            plot_band(axes, np.arange(1, length + 1), growth, color=colours[variant], label=variant)
         axes.set_title(task, loc="left", fontsize=10)
         axes.set_xlabel("step of the plan")
         axes.grid(color="0.9")

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from dmemm.errors import UserError
-from dmemm.files import replacing
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.formats import write
+from dmemm.reporting.scores import Row, describe, group_rows, load_scores
 from dmemm.variants import get_variant
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
@@ -20,16 +21,12 @@ _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Five markers on seven colours: 35 tasks before a pair repeats, and readable in grey.
 _MARKERS = ("o", "s", "^", "D", "v")
-# What varies between two runs (dates) or installations is left out, so that equal scores give equal bytes.
-_FORMATS: Mapping[str, Mapping[str, None]] = {
-    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    "png": {"Software": None},
-}
-_STYLE: dict[str, Any] = {"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+# Value of the parameter → the seeds' scores, (seeds,).
+Curve = Mapping[float, NDArray[np.float64]]
 
 
 def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequence[Path]) -> None:
-    """Draw the normalised score over lambda_tr (left) and lambda_rd (right), a line a task, with standard errors.
+    """Draw the normalised score over lambda_tr (left) and lambda_rd (right): a line a task, standard errors as bands.
 
     Args:
         scores: score files of the variants `dmemm`, `lambda_tr=VALUE` and `lambda_rd=VALUE`, the same seeds for each.
@@ -39,18 +36,28 @@ def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequen
     Raises:
         UserError: the score files do not make up the figure, or a file cannot be read or written.
     """
-    for output in outputs:
-        if output.suffix[1:] not in _FORMATS:
-            raise UserError(f"{output}: no format {output.suffix or 'without suffix'}; use .pdf or .png")
     defaults = _defaults(params)
     rows = group_rows(load_scores(scores))
     curves = {key: {row.task: _curve(row, key, default) for row in rows} for key, default in defaults.items()}
-    with style.context(["default", _STYLE]):  # a user's own style would change the bytes
-        figure = _draw(curves, defaults, describe(rows))
-        for output in outputs:
-            kind = output.suffix[1:]
-            with replacing(output) as temporary:
-                figure.savefig(temporary, format=kind, dpi=200, metadata=_FORMATS[kind])
+    write(outputs, draw=lambda: _draw(curves, defaults, describe(rows)))
+
+
+def plot_band(axes: Axes, x: ArrayLike, seeds: NDArray[np.float64], **line: Any) -> None:
+    """Plot the mean over seeds as a line, and a band of its standard error around it, which one seed does not have.
+
+    Args:
+        axes: where.
+        x: of each point, (n,).
+        seeds: y of each seed and point, (seeds, n).
+        line: of the line: colour, marker, label.
+    """
+    mean = seeds.mean(axis=0)
+    axes.plot(x, mean, **line)
+    if len(seeds) > 1:
+        error = seeds.std(axis=0, ddof=1) / len(seeds) ** 0.5
+        # Down to a decade below the line: a logarithmic axis would stretch to the lower edge of a wide band.
+        low = np.maximum(mean - error, mean / 10) if axes.get_yscale() == "log" else mean - error
+        axes.fill_between(x, low, mean + error, color=line["color"], alpha=0.2, linewidth=0)
 
 
 def _defaults(params: Sequence[str]) -> dict[str, float]:
@@ -71,8 +78,8 @@ def _defaults(params: Sequence[str]) -> dict[str, float]:
     return {key: defaults[key] for key in _PARAMETERS}
 
 
-def _curve(row: Row, key: str, default: float) -> dict[float, tuple[float, float]]:
-    """Value of the parameter → mean and standard error, ascending; dmemm's own scores stand at its own value."""
+def _curve(row: Row, key: str, default: float) -> Curve:
+    """The seeds' mean scores by ascending value of the parameter; dmemm's own scores stand at its own value."""
     if "dmemm" not in row.variants:
         raise UserError(f"{row.task}: no scores of dmemm, the curves' common point; evaluate it")
     variants = {}
@@ -86,16 +93,12 @@ def _curve(row: Row, key: str, default: float) -> dict[float, tuple[float, float
     # Last, so that it also stands for a variant that asks for dmemm's own value: that is the same training.
     variants[default] = "dmemm"
     return {
-        value: mean_and_standard_error([score.scores for score in row.variants[name]])
+        value: np.array([np.mean(score.scores) for score in row.variants[name]])
         for value, name in sorted(variants.items())
     }
 
 
-def _draw(
-    curves: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]],
-    defaults: Mapping[str, float],
-    caption: str,
-) -> Figure:
+def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, float], caption: str) -> Figure:
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True)
     for axes, (key, tasks) in zip(panels, curves.items(), strict=True):
@@ -111,14 +114,13 @@ def _draw(
             color="0.35",
         )
         for number, (task, curve) in enumerate(tasks.items()):
-            axes.errorbar(
+            plot_band(
+                axes,
                 [place[value] for value in curve],
-                [mean for mean, _ in curve.values()],
-                yerr=[0 if math.isnan(error) else error for _, error in curve.values()],  # one seed: no bar
+                np.stack(list(curve.values()), axis=1),
                 color=COLOURS[number % len(COLOURS)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,
-                capsize=3,
                 linewidth=1.5,
                 label=task,
             )
@@ -129,7 +131,9 @@ def _draw(
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
     # supxlabel takes part in the constrained layout; a plain text would be drawn over the axes.
-    figure.supxlabel("\n".join(textwrap.wrap(caption, 140)), x=0.01, ha="left", fontsize=7, color="0.35")
+    figure.supxlabel(
+        "\n".join(textwrap.wrap(caption.replace("**", ""), 140)), x=0.01, ha="left", fontsize=7, color="0.35"
+    )
     return figure
 
 

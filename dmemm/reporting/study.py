@@ -5,30 +5,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import style
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.files import read_json, replacing
+from dmemm.files import read_json
 from dmemm.reporting.consistency import MEASURES as CONSISTENCY
-from dmemm.reporting.consistency import UNITS, averages, markdown_tables, write_lines
+from dmemm.reporting.consistency import UNITS, averages, blocks
+from dmemm.reporting.figures import COLOURS
+from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import Row, describe, group_rows, load_scores
 
 MEASURES = {measure: label for measure, label in CONSISTENCY.items() if measure != "outside"} | {"score": "score"}
 _PANELS = {"simulator_error": "transition error against the simulator", "spread": "spread / data's", "score": "score"}
 
 
-def write_study(
-    scores: Sequence[Path], consistency: Sequence[Path], csv_path: Path, markdown: Path, figure: Path
-) -> None:
+def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Write the study: one row a task and setting, mean and standard error over seeds of every measure.
 
     Args:
         scores: files of `evaluate`.
         consistency: files of `consistency`, for the same tasks, settings and seeds.
-        csv_path: output for programs.
-        markdown: output for people.
-        figure: PNG; transition error, spread and score of every setting.
+        outputs: one file a format, by suffix, see `formats.write`; the figure has transition error, spread and score.
 
     Raises:
         UserError: the files do not belong together, or cannot be read or written.
@@ -36,17 +33,11 @@ def write_study(
     rows = group_rows(load_scores(scores))
     measured = {(record["task"], record["variant"], record["seed"]): record for record in map(read_json, consistency)}
     lines = [_line(row, variant, measured) for row in rows for variant in row.variants]
-    with replacing(csv_path) as temporary:
-        write_lines(temporary, lines)
-    with replacing(markdown) as temporary:
-        temporary.write_text(
-            "**Which setting works.** What the network predicts - estimator - weight of levels - λ_tr; `plain` is"
-            f" Diffuser's training. No weights of eq. 11, no reward loss. {UNITS} {describe(rows)}\n"
-            + markdown_tables(lines, MEASURES),
-            encoding="utf-8",
-        )
-    with replacing(figure) as temporary, style.context("default"):
-        _draw(rows, lines).savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    caption = (
+        "What the network predicts - estimator - weight of levels - λ_tr; `plain` is Diffuser's training. No weights of"
+        f" eq. 11, no reward loss. {UNITS} {describe(rows)}"
+    )
+    write(outputs, Table("Which setting works", caption, lines, blocks(lines, MEASURES)), lambda: _draw(rows, lines))
 
 
 def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -82,9 +73,9 @@ def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:
                 axes.errorbar(
                     float(line[measure]),
                     settings.index(line["variant"]),
-                    xerr=float(line[f"{measure}_standard_error"]),
+                    xerr=float(line[f"{measure}_standard_error"] or 0),
                     fmt="D" if plain else "o",
-                    color="#000000" if plain else "#0072B2" if line["predict"] == "sample" else "#D55E00",
+                    color="black" if plain else COLOURS[0] if line["predict"] == "sample" else COLOURS[1],
                     capsize=2,
                     markersize=4,
                 )

@@ -1,14 +1,14 @@
-"""Tables 1 to 3 of the paper as CSV and Markdown, and the few numbers that `dvc metrics` shows."""
+"""Tables 1 to 3 of the paper, and the few numbers that `dvc metrics` shows."""
 
 import csv
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dmemm.errors import UserError
-from dmemm.files import replacing, write_json
+from dmemm.files import write_json
+from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
 
@@ -16,6 +16,7 @@ Cell = str | int | float | None
 Cells = dict[str, Cell]
 
 _TITLES = {1: "Locomotion", 2: "Mazes with a fixed goal (Maze2D) and with random goals (Multi2D)", 3: "Ablations"}
+_SUITES = {"table1": "locomotion", "table2": "mazes"}  # as `dvc exp show` heads its columns
 _ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide")
 _VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: _ABLATIONS}
 _HEADINGS = {
@@ -41,11 +42,14 @@ _METHODS = {
     "wo_tr_guide": "DMEMM-w/o-tr-guide",
 }
 
+# Over a block of their own: these numbers are not this project's.
+_PUBLISHED = "Published scores, as the paper prints them: 5 seeds; it does not say what its ± is."
+
 Published = Mapping[tuple[int, str, str], tuple[float, float | None]]
 
 
 def write_table(
-    number: int, scores: Sequence[Path], published: Path, csv: Path, markdown: Path, long: Path | None = None
+    number: int, scores: Sequence[Path], published: Path, outputs: Sequence[Path], long: Path | None = None
 ) -> None:
     """Write Table 1 (locomotion), 2 (mazes) or 3 (ablations): rows in the order of the score files, then their average.
 
@@ -55,9 +59,8 @@ def write_table(
         number: which table.
         scores: score files of all the table's tasks, variants and seeds.
         published: the paper's own scores, see `read_published`.
-        csv: output for programs.
-        markdown: output for people.
-        long: output, optional: a line a task, variant, seed and way to execute the plans.
+        outputs: one file a format, by suffix, see `formats.write`.
+        long: output, optional: a line a task, variant, seed and way to execute the plans, CSV.
 
     Raises:
         UserError: the score files do not make up the table, or a file cannot be read or written.
@@ -69,23 +72,21 @@ def write_table(
     with_published = any(row.data_source == "d4rl" for row in rows)
     lines = [_cells(number, row, references if with_published else None) for row in rows]
     lines.append(_average(lines))
-    caption = f"**Table {number}.** {_TITLES[number]}. {describe(rows)}"
+    variants = _VARIANTS[number]
+    blocks = {"": [_texts(line, variants) for line in lines]}
     if with_published:
-        caption += " Published: as the paper prints it, over 5 seeds; it does not say what its ± is."
-    csv_text, markdown_text = _csv(lines), f"{caption}\n\n{_markdown(lines)}"
-    with replacing(csv) as csv_file, replacing(markdown) as markdown_file:
-        csv_file.write_text(csv_text, encoding="utf-8")
-        markdown_file.write_text(markdown_text, encoding="utf-8")
+        blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
+    caption = f"{_TITLES[number]}. {describe(rows)} Bold: the highest of a row."
+    write(outputs, Table(f"Table {number}", caption, lines, blocks))
     if long is not None:
-        with replacing(long) as long_file:
-            long_file.write_text(_csv(_long(rows)), encoding="utf-8")
+        write([long], Table("", "", _long(rows), {}))
 
 
 def write_metrics(tables: Sequence[Path], output: Path) -> None:
-    """Write the averages of the tables as JSON: table → column → score (one decimal) or success rate (three).
+    """Write the averages of Tables 1 and 2 as JSON: suite → variant → score (one decimal) or success rate (three).
 
     Args:
-        tables: CSV files of `write_table`; the file's stem names the table. One without rows gives an empty entry.
+        tables: CSV files of `write_table`; the file's stem names the table.
         output: JSON.
 
     Raises:
@@ -93,16 +94,14 @@ def write_metrics(tables: Sequence[Path], output: Path) -> None:
     """
     metrics: dict[str, dict[str, float]] = {}
     for path in tables:
-        averages: dict[str, float] = {}
         lines = _read_csv(path, ("task",))
-        if lines and lines[-1]["task"] != "Average":
-            raise UserError(f"{path}: the last row is not the average; run the table stage again")
-        for column, text in lines[-1].items() if lines else ():
-            name = "data" if column == "data_score" else column.removesuffix("_mean")
-            if text and name != "task" and not column.endswith(("_published_mean", "_standard_error")):
-                value = _number(text, path, column)
-                averages[name] = round(value, 3 if column.endswith("_success_rate") else 1)
-        metrics[path.stem] = averages
+        if path.stem not in _SUITES or not lines or lines[-1]["task"] != "Average":
+            raise UserError(f"{path}: no Table 1 or 2 with an average in its last row; run the table stage again")
+        averages = metrics.setdefault(_SUITES[path.stem], {})
+        for variant in ("diffuser", "dmemm"):
+            for column, name, decimals in (("mean", "", 1), ("success_rate", "_success", 3)):
+                if text := lines[-1].get(f"{variant}_{column}"):
+                    averages[f"{variant}{name}"] = round(_number(text, path, f"{variant}_{column}"), decimals)
     write_json(output, metrics)
 
 
@@ -189,47 +188,39 @@ def _long(rows: Sequence[Row]) -> list[Cells]:
     return lines
 
 
-def _csv(lines: Sequence[Cells]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(lines[0])
-    for line in lines:
-        writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in line.values()])
-    return text.getvalue()
-
-
-def _markdown(lines: Sequence[Cells]) -> str:
-    """The table with aligned columns, as it is printed in a terminal too."""
-    table = [_texts(line) for line in lines]
-    widths = {heading: max(len(heading), *(len(row[heading]) for row in table)) for heading in table[0]}
-    left = {_HEADINGS["task"], _HEADINGS["data"]}
-    head = " | ".join(h.ljust(w) if h in left else h.rjust(w) for h, w in widths.items())
-    rule = " | ".join("-" * w if h in left else "-" * (w - 1) + ":" for h, w in widths.items())
-    body = [" | ".join(row[h].ljust(w) if h in left else row[h].rjust(w) for h, w in widths.items()) for row in table]
-    return "".join(f"| {line} |\n" for line in (head, rule, *body))
-
-
-def _texts(line: Cells) -> dict[str, str]:
-    """Heading → cell, with a mean and its error in one."""
-    texts = {}
-    is_average = line["task"] == "Average"
-    for column, value in line.items():
-        variant = column.partition("_published")[0].removesuffix("_mean").removesuffix("_success_rate")
-        heading = _HEADINGS.get(variant, "")
-        if column.endswith(("_standard_error", "_plus_minus")):
-            continue
-        if column.endswith("_mean"):
-            is_published = column.endswith("_published_mean")
-            error = line[column.replace("_mean", "_plus_minus" if is_published else "_standard_error")]
-            text = "" if value is None else f"{value:.1f}"
-            if value is not None and not is_average:
-                text += " ± –" if error is None else f" ± {error:.1f}"
-            texts[f"{heading} (published)" if is_published else heading] = text
-        elif column.endswith("_success_rate"):
-            texts[f"{heading}, success"] = "" if value is None else f"{100 * float(value):.0f} %"
-        else:
-            texts[heading] = f"{value:.1f}" if isinstance(value, float) else "" if value is None else str(value)
+def _texts(line: Cells, variants: Sequence[str]) -> dict[str, str]:
+    """Heading → cell, with a mean and its error in one, the highest mean in bold."""
+    columns = ("task", "data", "seeds", "episodes", "data_score")
+    texts = {_HEADINGS[column]: _text(line[column]) for column in columns}
+    means = {variant: _text(line[f"{variant}_mean"]) for variant in variants}
+    best = max(means.values(), key=float)  # as printed: what looks equal is bold together
+    for variant, mean in means.items():
+        text = _with_error(mean, line, f"{variant}_standard_error")
+        texts[_HEADINGS[variant]] = f"**{text}**" if mean == best else text
+    for variant in variants:
+        if f"{variant}_success_rate" in line:
+            rate = line[f"{variant}_success_rate"]
+            texts[f"{_HEADINGS[variant]}, success"] = f"{100 * rate:.0f} %" if isinstance(rate, float) else ""
     return texts
+
+
+def _published_texts(line: Cells, variants: Sequence[str]) -> dict[str, str]:
+    """As `_texts`, of the published scores; nothing if the line has none."""
+    means = {variant: _text(line[f"{variant}_published_mean"]) for variant in variants}
+    if not any(means.values()):
+        return {}
+    cells = {_HEADINGS[v]: _with_error(mean, line, f"{v}_published_plus_minus") for v, mean in means.items()}
+    return {_HEADINGS["task"]: str(line["task"]), **cells}
+
+
+def _text(value: Cell) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _with_error(mean: str, line: Cells, column: str) -> str:
+    if not mean or line["task"] == "Average":
+        return mean
+    return f"{mean} ± {_text(line[column]) or '–'}"
 
 
 def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:

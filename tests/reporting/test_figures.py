@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.reporting.figures import _axis, _curve, write_figure1
+from dmemm.reporting.figures import _axis, _curve, plot_band, write_figure1
 from dmemm.reporting.scores import group_rows, load_scores
 
 PARAMS = ["lambda_tr=0.1", "lambda_rd=0.05"]
@@ -19,15 +20,19 @@ def evaluate(write_score: Any, variants: tuple[str, ...] = POINTS, tasks: tuple[
     return [write_score(t, v, s, [10.0 * i + 2 * s]) for t in tasks for i, v in enumerate(variants) for s in (0, 1)]
 
 
+def curve(row: Any, key: str, default: float) -> dict[float, list[float]]:
+    return {value: seeds.tolist() for value, seeds in _curve(row, key, default).items()}
+
+
 def test_dmemm_is_the_central_point_of_both_curves(write_score: Any) -> None:
     (row,) = group_rows(load_scores(evaluate(write_score)))
-    assert _curve(row, "lambda_tr", 0.1) == {0.01: (11, 1), 0.1: (1, 1), 1.0: (21, 1)}
-    assert _curve(row, "lambda_rd", 0.05) == {0.005: (31, 1), 0.05: (1, 1), 0.5: (41, 1)}
+    assert curve(row, "lambda_tr", 0.1) == {0.01: [10, 12], 0.1: [0, 2], 1.0: [20, 22]}
+    assert curve(row, "lambda_rd", 0.05) == {0.005: [30, 32], 0.05: [0, 2], 0.5: [40, 42]}
 
 
 def test_a_point_at_dmemms_own_value_is_dmemm(write_score: Any) -> None:
     (row,) = group_rows(load_scores(evaluate(write_score)))
-    assert _curve(row, "lambda_tr", 1.0) == {0.01: (11, 1), 1.0: (1, 1)}
+    assert curve(row, "lambda_tr", 1.0) == {0.01: [10, 12], 1.0: [0, 2]}
 
 
 def test_zero_stands_a_decade_left_of_the_least_positive_value() -> None:
@@ -37,6 +42,20 @@ def test_zero_stands_a_decade_left_of_the_least_positive_value() -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.01", "1"]
     assert _axis(Figure().subplots(), [0]).keys() == {0}
     assert not axes.texts[0].get_text().strip("/")  # the break
+
+
+def test_the_band_is_one_standard_error_around_the_mean() -> None:
+    axes = Figure().subplots()
+    plot_band(axes, [1, 2], np.array([[10.0, 30.0], [14.0, 30.0]]), color="black")
+    assert axes.lines[0].get_ydata().tolist() == [12, 30]
+    assert sorted({tuple(point) for point in axes.collections[0].get_paths()[0].vertices}) == [
+        (1, 10),
+        (1, 14),
+        (2, 30),
+    ]
+    axes = Figure().subplots()
+    plot_band(axes, [1, 2], np.array([[10.0, 30.0]]), color="black")
+    assert len(axes.lines) == 1 and not axes.collections
 
 
 def test_figure_is_drawn_alike_every_time(write_score: Any, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def table(tmp_path: Path) -> Any:
     def make(number: int, scores: list[Path]) -> tuple[list[dict[str, str]], str]:
         outputs = tmp_path / "out" / f"table{number}.csv", tmp_path / "out" / f"table{number}.md"
-        write_table(number, scores, PUBLISHED, *outputs)
+        write_table(number, scores, PUBLISHED, outputs)
         return read(outputs[0]), outputs[1].read_text()
 
     return make
@@ -60,8 +60,8 @@ def test_table1_has_the_numbers_computed_by_hand(write_score: Any, table: Any) -
     assert lines[2]["seeds"] == lines[2]["dmemm_standard_error"] == ""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
     assert rows[0] == ["Task", "Data", "Seeds", "Episodes a seed", "Data set's own", "Diffuser", "DMEMM"]
-    assert rows[2] == [HOPPER, "local", "2", "2", "31.2", "42.0 ± 2.0", "50.5 ± 0.5"]
-    assert rows[4] == ["Average", "", "", "", "60.6", "71.0", "80.2"]
+    assert rows[2] == [HOPPER, "local", "2", "2", "31.2", "42.0 ± 2.0", "**50.5 ± 0.5**"]
+    assert rows[4] == ["Average", "", "", "", "60.6", "71.0", "**80.2**"]
     assert text.startswith("**Table 1.** Locomotion. Data source: local. 2 seeds × 2 episodes, last checkpoint;")
 
 
@@ -69,12 +69,14 @@ def test_published_scores_stand_only_beside_d4rl_data(write_score: Any, table: A
     for source in ("local", "minari"):
         lines, text = table(1, pair(write_score, HOPPER, [[1], [2]], [[3], [4]], data_source=source))
         assert "ublished" not in "".join(lines[0])
-        assert "(published)" not in text and "100.6" not in text
+        assert "Published" not in text and "100.6" not in text
         assert f"The {source} data are not D4RL's" in text
     lines, text = table(1, pair(write_score, HOPPER, [[1], [2]], [[3], [4]], data_source="d4rl"))
     assert (lines[0]["diffuser_published_mean"], lines[0]["diffuser_published_plus_minus"]) == ("93.600", "0.400")
     assert (lines[0]["dmemm_published_mean"], lines[1]["dmemm_published_mean"]) == ("100.600", "100.600")
-    assert "DMEMM (published)" in text and "100.6 ± 0.9" in text and "not comparable" not in text
+    own, published = text.split("Published scores, as the paper prints them")
+    assert "100.6 ± 0.9" in published and "100.6" not in own and "**" not in published
+    assert "not comparable" not in text
 
 
 def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(write_score: Any, table: Any) -> None:
@@ -82,6 +84,12 @@ def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(w
     lines, text = table(1, scores)
     assert [line["dmemm_published_mean"] for line in lines] == ["", "111.600", ""]
     assert "The local data are not D4RL's" in text and "100.6" not in text
+    assert text.partition("Published")[2].count("expert") == 1  # the block has the d4rl row alone
+
+
+def test_what_prints_alike_is_best_together(write_score: Any, table: Any) -> None:
+    _, text = table(1, pair(write_score, HOPPER, [[3.04], [3.04]], [[3.0], [3.0]]))
+    assert text.count("**3.0 ± 0.0**") == 2
 
 
 def test_one_seed_prints_a_dash_for_its_error(write_score: Any, table: Any) -> None:
@@ -146,9 +154,10 @@ def test_same_scores_give_the_same_bytes(write_score: Any, tmp_path: Path) -> No
     scores = pair(write_score, HOPPER, [[1, 2], [2, 5]], [[3, 7], [4, 1]], data_source="d4rl")
     written = []
     for _ in range(2):
-        write_table(1, scores, PUBLISHED, tmp_path / "table1.csv", tmp_path / "table1.md")
-        write_metrics([tmp_path / "table1.csv"], tmp_path / "metrics.json")
-        written.append([(tmp_path / name).read_bytes() for name in ("table1.csv", "table1.md", "metrics.json")])
+        outputs = [tmp_path / f"table1.{kind}" for kind in ("csv", "md", "html", "tex")]
+        write_table(1, scores, PUBLISHED, outputs)
+        write_metrics(outputs[:1], tmp_path / "metrics.json")
+        written.append([path.read_bytes() for path in (*outputs, tmp_path / "metrics.json")])
     assert written[0] == written[1]
     assert b"\r" not in written[0][0]
 
@@ -158,7 +167,7 @@ def test_nothing_is_written_when_one_output_cannot_be(write_score: Any, tmp_path
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "table1.csv").write_text("old")
     with pytest.raises(UserError, match="cannot write"):
-        write_table(1, scores, PUBLISHED, tmp_path / "table1.csv", tmp_path / "file" / "table1.md")
+        write_table(1, scores, PUBLISHED, [tmp_path / "table1.csv", tmp_path / "file" / "table1.md"])
     assert (tmp_path / "table1.csv").read_text() == "old"
     assert not list(tmp_path.glob(".*"))
 
@@ -175,33 +184,25 @@ def test_broken_published_scores_are_refused(write_score: Any, tmp_path: Path, t
     (tmp_path / "published.csv").write_text(text)
     scores = pair(write_score, HOPPER, [[1]], [[3]])
     with pytest.raises(UserError, match=f"published.csv: {message}"):
-        write_table(1, scores, tmp_path / "published.csv", tmp_path / "a.csv", tmp_path / "a.md")
+        write_table(1, scores, tmp_path / "published.csv", [tmp_path / "a.csv"])
 
 
 def test_metrics_are_the_averages(write_score: Any, table: Any, tmp_path: Path) -> None:
     table(1, pair(write_score, HOPPER, [[42.04], [42]], [[50], [51]], data_source="d4rl"))
     table(2, pair(write_score, "maze2d-umaze", [[0, 100]], [[100, 120]]))
-    (tmp_path / "out" / "table3.csv").write_text("task,data,seeds\n")
-    write_metrics([tmp_path / "out" / f"table{number}.csv" for number in (1, 2, 3)], tmp_path / "metrics.json")
+    write_metrics([tmp_path / "out" / f"table{number}.csv" for number in (1, 2)], tmp_path / "metrics.json")
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
-        "table1": {"data": 31.2, "diffuser": 42.0, "dmemm": 50.5},
-        "table2": {
-            "data": 31.2,
-            "diffuser": 50.0,
-            "dmemm": 110.0,
-            "diffuser_success_rate": 0.5,
-            "dmemm_success_rate": 1.0,
-        },
-        "table3": {},
+        "locomotion": {"diffuser": 42.0, "dmemm": 50.5},
+        "mazes": {"diffuser": 50.0, "diffuser_success": 0.5, "dmemm": 110.0, "dmemm_success": 1.0},
     }
 
 
 def test_metrics_refuse_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "table1.csv").write_text("task,dmemm_mean\nhopper-medium,3\n")
-    with pytest.raises(UserError, match="the last row is not the average"):
+    with pytest.raises(UserError, match="table1.csv: no Table 1 or 2 with an average"):
         write_metrics([tmp_path / "table1.csv"], tmp_path / "metrics.json")
-    with pytest.raises(UserError, match="absent.csv: cannot read"):
-        write_metrics([tmp_path / "absent.csv"], tmp_path / "metrics.json")
+    with pytest.raises(UserError, match="table2.csv: cannot read"):
+        write_metrics([tmp_path / "table2.csv"], tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -217,7 +218,7 @@ def test_the_long_form_has_every_seed_and_way_to_execute(write_score: Any, tmp_p
         for variant in ("diffuser", "dmemm")
         for seed in (0, 1)
     ]
-    write_table(2, files, PUBLISHED, tmp_path / "t.csv", tmp_path / "t.md", tmp_path / "long.csv")
+    write_table(2, files, PUBLISHED, [tmp_path / "t.csv"], tmp_path / "long.csv")
     lines = read(tmp_path / "long.csv")
     assert len(lines) == 8
     assert lines[3] == {

@@ -72,7 +72,7 @@ def test_stages_depend_on_what_their_subcommands_read():
             expected[f"consistency_{name}"] = expected[f"evaluate_{name}"]
     for name in ("dmemm", "diffuser"):
         expected[f"evaluate_multi2d_{name}"] = expected[f"evaluate_{name}"]
-    gathering = {"table1", "table2", "table3", "figure1", "metrics", "consistency"}
+    gathering = {"table1", "table2", "table3", "intervals", "figure1", "curves", "metrics", "consistency"}
     assert {name: stage["params"] for name, stage in stages.items() if name not in gathering} == {
         name: list(keys) for name, keys in expected.items()
     }
@@ -95,12 +95,24 @@ def rule(**changes):
     return SimpleNamespace(**plain | changes)
 
 
+def flagged(path, flag):
+    file = type("File", (str,), {})(path)
+    file.flags = {flag: True}
+    return file
+
+
+def test_what_the_report_shows_is_a_plain_path_for_dvc():
+    config = load_params(ROOT / "params.yaml")
+    assert generate([rule(output=Names(b=flagged("b/{seed}", "report")))], config) == generate([rule()], config)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"params": Names(alpha="alpha=7")}, "alpha=7|alpha: must be a key"),
         ({"params": Names(colour="red")}, "colour: must be a key"),
         ({"input": Names(a=lambda wildcards: "a")}, "no functions"),
+        ({"input": Names(a=flagged("a", "temp"))}, "no flags"),
         ({"output": Names(b="b/{colour}")}, r"no list of params.yaml holds the values of \{colour\}"),
     ],
 )

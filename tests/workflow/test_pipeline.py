@@ -25,7 +25,9 @@ LAMBDA_TR_JOBS = {
     "table1": 1,
     "table2": 1,
     "table3": 1,
+    "intervals": 1,
     "figure1": 1,
+    "curves": 1,
     "metrics": 1,
 }
 
@@ -51,6 +53,15 @@ def test_one_run_makes_tables_figure_and_metrics(built):
     assert float(row["dmemm_mean"]) == round(sum(score["scores"]) / 2, 3)
     for name in ("figure1.png", "figure1.pdf", "table3.md", "metrics.json"):
         assert (built.folder / "results" / name).stat().st_size > 0
+
+
+def test_the_report_shows_every_table_and_figure(built):
+    built.run("snakemake", "--report", "results/report.html", "all")
+    page = (built.folder / "results/report.html").read_text()
+    shown = json.loads(re.search(r"var results = (\{.*\});", page)[1])
+    tables = {f"results/{name}.html" for name in ("table1", "table2", "table3", "intervals", "consistency")}
+    assert shown.keys() == tables | {f"results/{name}.png" for name in ("figure1", "curves", "consistency")}
+    assert all("local" in result["caption"] or "curves" in path for path, result in shown.items())
 
 
 def test_then_both_tools_hold_everything_current(built):

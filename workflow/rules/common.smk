@@ -46,3 +46,19 @@ wildcard_constraints:
 def argument(text):
     """A path's pattern as it stands in a command."""
     return text.replace("{", "{wildcards.")
+
+
+def table_outputs(stem, label):
+    """A table in its formats, of which the report shows the page."""
+    page = report(
+        f"results/{stem}.html", caption=f"../report/{stem}.rst", category="Tables", labels={"table": label}
+    )
+    return {"csv": f"results/{stem}.csv", "markdown": f"results/{stem}.md", "html": page, "latex": f"results/{stem}.tex"}
+
+
+def figure_outputs(stem, label):
+    """A figure in its formats, of which the report shows the PNG."""
+    png = report(
+        f"results/{stem}.png", caption=f"../report/{stem}.rst", category="Figures", labels={"figure": label}
+    )
+    return {"png": png, "pdf": f"results/{stem}.pdf"}

@@ -53,9 +53,8 @@ rule consistency:
         consistency=consistency_files(),
         code=sources("dmemm.reporting.consistency"),
     output:
-        csv="results/consistency.csv",
-        markdown="results/consistency.md",
-        png="results/consistency.png",
+        **table_outputs("consistency", "Are the plans possible?"),
+        **figure_outputs("consistency", "Errors along the plans"),
     log:
         "logs/consistency.log",
     benchmark:
@@ -68,5 +67,4 @@ rule consistency:
     params:
         **assignments(config, ["tasks", "ablation_tasks", "seeds"]),
     shell:
-        "python -m dmemm consistency-table --consistency {input.consistency}"
-        " --csv {output.csv} --markdown {output.markdown} --figure {output.png} > {log} 2>&1"
+        "python -m dmemm consistency-table --consistency {input.consistency} --outputs {output} > {log} 2>&1"

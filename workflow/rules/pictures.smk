@@ -10,8 +10,18 @@ def pictures_rule(name, variant):
             reward=REWARD,
             code=sources("dmemm.evaluation.pictures", "dmemm.variants"),
         output:
-            png=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.png",
-            denoising=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.denoising.png",
+            png=report(
+                f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.png",
+                caption="../report/pictures.rst",
+                category="Plans",
+                labels={"task": "{task}", "variant": variant.name, "seed": "{seed}", "picture": "plans"},
+            ),
+            denoising=report(
+                f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.denoising.png",
+                caption="../report/pictures.rst",
+                category="Plans",
+                labels={"task": "{task}", "variant": variant.name, "seed": "{seed}", "picture": "from noise"},
+            ),
             gif=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.gif",
         log:
             f"logs/pictures/{variant.name}/{{task}}/seed{{seed}}.log",

@@ -1,4 +1,4 @@
-# Scores → tables, Figure 1, metrics. Rows and columns come in the order of params.yaml's lists.
+# Scores → tables, intervals, Figure 1, metrics; losses → learning curves. Rows and columns come in the order of params.yaml's lists.
 PUBLISHED = "workflow/resources/published.csv"
 # `dmemm` is the point at lambda_tr and lambda_rd themselves.
 POINT_NAMES = [
@@ -13,12 +13,14 @@ def scores(tasks, variants):
 
 
 TABLES = {
-    # number: (keys of the lists it is made of, score files)
+    # number: (what the report calls it, keys of the lists it is made of, score files)
     1: (
+        "1: Locomotion",
         ["tasks", "seeds"],
         scores([name for name in config["tasks"] if not TASKS[name].has_goal], ["diffuser", "dmemm"]),
     ),
     2: (
+        "2: Mazes",
         ["tasks", "mazes", "seeds"],
         scores(
             [name for name in config["tasks"] if TASKS[name].has_goal] + [f"multi2d-{maze}" for maze in config["mazes"]],
@@ -26,13 +28,14 @@ TABLES = {
         ),
     ),
     3: (
+        "3: Ablations",
         ["ablation_tasks", "seeds"],
         scores(config["ablation_tasks"], ["dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide"]),
     ),
 }
 
 
-def table_rule(number, keys, files):
+def table_rule(number, label, keys, files):
     rule:
         name:
             f"table{number}"
@@ -41,8 +44,7 @@ def table_rule(number, keys, files):
             published=PUBLISHED,
             code=sources("dmemm.reporting.tables"),
         output:
-            csv=f"results/table{number}.csv",
-            markdown=f"results/table{number}.md",
+            **table_outputs(f"table{number}", label),
             **({"long": "results/table2_long.csv"} if number == 2 else {}),
         log:
             f"logs/table{number}.log",
@@ -57,13 +59,35 @@ def table_rule(number, keys, files):
             **assignments(config, keys),
         shell:
             f"python -m dmemm table {number}"
-            " --scores {input.scores:q} --published {input.published} --csv {output.csv} --markdown {output.markdown}"
+            " --scores {input.scores:q} --published {input.published}"
+            " --outputs {output.csv} {output.markdown} {output.html} {output.latex}"
             + (" --long {output.long}" if number == 2 else "")
             + " > {log} 2>&1"
 
 
-for number, (keys, files) in TABLES.items():
-    table_rule(number, keys, files)
+for number, (label, keys, files) in TABLES.items():
+    table_rule(number, label, keys, files)
+
+
+rule intervals:
+    input:
+        scores=[path for number in (1, 2) for path in TABLES[number][-1]],
+        code=sources("dmemm.reporting.intervals"),
+    output:
+        **table_outputs("intervals", "1 and 2: intervals"),
+    log:
+        "logs/intervals.log",
+    benchmark:
+        "logs/intervals.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        **assignments(config, ["tasks", "mazes", "seeds"]),
+    shell:
+        "python -m dmemm intervals --scores {input.scores:q} --outputs {output} > {log} 2>&1"
 
 
 rule figure1:
@@ -71,8 +95,7 @@ rule figure1:
         scores=scores(config["sensitivity_tasks"], ["dmemm", *POINT_NAMES]),
         code=sources("dmemm.reporting.figures"),
     output:
-        png="results/figure1.png",
-        pdf="results/figure1.pdf",
+        **figure_outputs("figure1", "1: Sensitivity"),
     log:
         "logs/figure1.log",
     benchmark:
@@ -87,7 +110,42 @@ rule figure1:
         **assignments(config, ["sensitivity_tasks", "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
     shell:
         "python -m dmemm figure --scores {input.scores:q} --params {params.lambda_tr:q} {params.lambda_rd:q}"
-        " --outputs {output.png} {output.pdf} > {log} 2>&1"
+        " --outputs {output} > {log} 2>&1"
+
+
+# Whose networks there are: key of their tasks → variants.
+TRAINED = {
+    "tasks": ["diffuser", "dmemm"],
+    "ablation_tasks": [name for name in NETWORKS if name not in ("diffuser", "dmemm")],
+    "sensitivity_tasks": POINT_NAMES,
+}
+
+
+rule curves:
+    input:
+        curves=[
+            f"results/curves/{task}/{variant}/seed{seed}.csv"
+            for key, variants in TRAINED.items()
+            for task in config[key]
+            for variant in variants
+            for seed in config["seeds"]
+        ],
+        code=sources("dmemm.reporting.curves"),
+    output:
+        **figure_outputs("curves", "Learning curves"),
+    log:
+        "logs/curves.log",
+    benchmark:
+        "logs/curves.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        **assignments(config, [*TRAINED, "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
+    shell:
+        "python -m dmemm curves --curves {input.curves:q} --outputs {output} > {log} 2>&1"
 
 
 rule metrics:

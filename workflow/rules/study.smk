@@ -36,9 +36,8 @@ rule estimators:
         ),
         code=sources("dmemm.reporting.study"),
     output:
-        csv="results/estimators.csv",
-        markdown="results/estimators.md",
-        figure="results/estimators.png",
+        **table_outputs("estimators", "Which setting works"),
+        **figure_outputs("estimators", "Which setting works"),
     log:
         "logs/estimators.log",
     benchmark:
@@ -51,5 +50,5 @@ rule estimators:
     params:
         **assignments(config, ["study_tasks", "study_seeds"]),
     shell:
-        "python -m dmemm study --scores {input.scores} --consistency {input.consistency}"
-        " --csv {output.csv} --markdown {output.markdown} --figure {output.figure} > {log} 2>&1"
+        "python -m dmemm study --scores {input.scores} --consistency {input.consistency} --outputs {output}"
+        " > {log} 2>&1"

@@ -1,0 +1,135 @@
+"""Tables and figures as files: the content is made once, and written in each format that the outputs' suffixes name."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from dmemm.errors import UserError
+from dmemm.files import replacing
+
+# What varies between two runs (dates) or installations is left out, so that equal content gives equal bytes.
+_METADATA: Mapping[str, Mapping[str, None]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+}
+_STYLE: dict[str, Any] = {"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_TEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "±": r"$\pm$", "×": r"$\times$", "–": "--", "λ": r"$\lambda$", "‖": r"$\|$", "²": "$^2$", "ŝ": r"$\hat{s}$",
+}  # fmt: skip
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 1.5rem }}
+p {{ max-width: 50rem }}
+table {{ border-collapse: collapse; border: solid #222; border-width: 2px 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .3rem .8rem; white-space: nowrap }}
+thead th {{ border-bottom: 1px solid #222 }}
+</style>
+{body}</html>
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table says, whatever its format.
+
+    Attributes:
+        name: e.g. `Table 1`; LaTeX has numbers of its own.
+        caption: what the numbers are: data source, protocol, units. Bold and code as in Markdown.
+        lines: column → value; the CSV, whose floats get three decimals.
+        blocks: heading of a part ("" for none) → its rows, column → text as in Markdown; all other formats.
+    """
+
+    name: str
+    caption: str
+    lines: Sequence[Mapping[str, Any]]
+    blocks: Mapping[str, Sequence[Mapping[str, str]]]
+
+    def csv(self) -> str:
+        """Head and lines, the cells of None empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.lines[0])
+        for line in self.lines:
+            writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in line.values()])
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Caption and aligned columns, to be read in a terminal too."""
+        parts = [f"**{self.name}.** {self.caption}\n"]
+        for title, rows in self.blocks.items():
+            widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
+            left = _left(rows)
+            lines = [{column: column for column in widths}]
+            lines += [{c: "-" * w if c in left else "-" * (w - 1) + ":" for c, w in widths.items()}, *rows]
+            cells = ([row[c].ljust(w) if c in left else row[c].rjust(w) for c, w in widths.items()] for row in lines)
+            parts += [f"{title}\n"] * bool(title)
+            parts.append("".join(f"| {' | '.join(row)} |\n" for row in cells))
+        return "\n".join(parts)
+
+    def html(self) -> str:
+        """The Markdown as a page of its own."""
+        body = MarkdownIt("commonmark").enable("table").render(self.markdown())
+        return _PAGE.format(title=self.name, body=body)
+
+    def tex(self) -> str:
+        """A `table` environment, no wider than the text; needs the packages booktabs and graphicx."""
+        text = f"\\begin{{table}}\n\\centering\\small\n\\caption{{{_tex(self.caption)}}}\n"
+        for title, rows in self.blocks.items():
+            left = _left(rows)
+            text += f"\\par\\medskip {_tex(title)}\\par\n" if title else ""
+            text += "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+            text += f"\\begin{{tabular}}{{{''.join('l' if c in left else 'r' for c in rows[0])}}}\n\\toprule\n"
+            text += " & ".join(map(_tex, rows[0])) + " \\\\\n\\midrule\n"
+            text += "".join(" & ".join(map(_tex, row.values())) + " \\\\\n" for row in rows)
+            text += "\\bottomrule\n\\end{tabular}}\n"
+        return f"{text}\\end{{table}}\n"
+
+
+def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[], Figure] | None = None) -> None:
+    """Write `table` and the figure that `draw` makes, a file a format: all of `outputs`, or none.
+
+    Args:
+        outputs: .csv, .md, .html and .tex of the table, .png and .pdf of the figure.
+        table: the table, if there is one.
+        draw: makes the figure, if there is one, in the house's style and no user's.
+
+    Raises:
+        UserError: an output has another suffix, or cannot be written.
+    """
+    texts = {} if table is None else {"csv": table.csv, "md": table.markdown, "html": table.html, "tex": table.tex}
+    kinds = [*texts, *(_METADATA if draw else ())]
+    for output in outputs:
+        if output.suffix[1:] not in kinds:
+            known = ", ".join(f".{kind}" for kind in kinds)
+            raise UserError(f"{output}: no format {output.suffix or 'without suffix'}; use {known}")
+    with style.context(["default", _STYLE]), ExitStack() as stack:  # a user's own style would change the bytes
+        figure = draw() if draw and any(output.suffix[1:] in _METADATA for output in outputs) else None
+        for output in outputs:
+            kind, temporary = output.suffix[1:], stack.enter_context(replacing(output))
+            if kind in texts:
+                temporary.write_text(texts[kind](), encoding="utf-8")
+            elif figure is not None:
+                figure.savefig(temporary, format=kind, dpi=200, metadata=_METADATA[kind])
+
+
+def _left(rows: Sequence[Mapping[str, str]]) -> set[str]:
+    """Columns of words; numbers, bold or missing ones too, are aligned right."""
+    return {column for column in rows[0] if not all(re.match(r"[*-]*\d|–?$", row[column]) for row in rows)}
+
+
+def _tex(text: str) -> str:
+    """A text with Markdown's bold and code, as LaTeX."""
+    text = text.translate(str.maketrans(_TEX)).replace("T̂", r"$\hat{T}$")
+    text = re.sub(r"\$\\lambda\$\\_(\w+)", r"$\\lambda_{\1}$", text)
+    return re.sub(r"`(.+?)`", r"\\texttt{\1}", re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text))
