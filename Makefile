@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: table1 table2 table3 figure1 all report test quick paper lock install
+.PHONY: table1 table2 table3 figure1 all report test test-workflow quick paper lock install
 
 install: $(STAMP)
 
@@ -37,7 +37,11 @@ test: install
 	ruff check .
 	mypy
 	python -m workflow.dvc_yaml --check
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile
+
+# Every scenario and fault of the workflow, the long ones too.
+test-workflow: install
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile tests/workflow
 
 # Put a setting's values into params.yaml.
 quick paper: install

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,34 +23,28 @@ from snakemake.rules import Rule
 from snakemake.workflow import Workflow
 
 from dmemm.errors import UserError
-from dmemm.files import EXPONENT
+from dmemm.files import YamlLoader
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
-class _Loader(yaml.CSafeLoader):
-    """The fast loader (dvc.lock has some ten thousand lines), reading 3e-05 as a number as dmemm.config does."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
-
-
 def adopt(workflow: Workflow) -> None:
     """Before the plan: give each file that DVC brought the record of how dvc.lock says it was made.
 
     A stage's files are DVC's if one of them has another modification time than its record and all have the content
-    that dvc.lock names. DVC leaves a file in place whose content need not change: a record that newer inputs or other
-    parameters put in doubt is replaced too, if dvc.lock names just the inputs and the parameters of now.
+    that dvc.lock names; where one has another content it was damaged, and Snakemake is to make it again. DVC leaves a
+    file in place whose content need not change: a record that newer inputs or other parameters put in doubt is replaced
+    too, if dvc.lock names just the inputs and the parameters of now.
     """
     if "DVC_STAGE" in os.environ or not LOCK.exists():
         return
     records = FilePersistence()
     rules = {rule.name: rule for rule in workflow.rules}
-    entries = (yaml.load(LOCK.read_text(), _Loader).get("stages") or {}).items()  # noqa: S506
-    stages = [(rules[rule], entry) for stage, entry in entries if (rule := stage.partition("@")[0]) in rules]
+    stages = [(rules[rule], entry) for stage, entry in _entries().items() if (rule := stage.partition("@")[0]) in rules]
     _doubt_what_lost_its_inputs(stages, records)
+    _touch_edited_sources(stages, records)
     for rule, entry in stages:
         md5s = {out["path"]: out.get("md5") for out in entry.get("outs", ())}
         if not all(map(os.path.isfile, md5s)):
@@ -71,6 +66,10 @@ def adopt(workflow: Workflow) -> None:
             for path in md5s:
                 times = {"starttime": _mtime(path), "endtime": _mtime(path)}
                 records._write_record(path, made.model_copy(update=times))
+            continue
+        for path, record in known.items():
+            if record is not None and record.endtime != _mtime(path) and _digest(path, "md5") != md5s[path]:
+                records._write_record(path, record.model_copy(update={"input": []}))
 
 
 def _doubt_what_lost_its_inputs(stages: Sequence[tuple[Rule, Mapping[str, Any]]], records: FilePersistence) -> None:
@@ -92,6 +91,22 @@ def _doubt_what_lost_its_inputs(stages: Sequence[tuple[Rule, Mapping[str, Any]]]
             for out in entry.get("outs", ()):
                 if (record := records._read_record(out["path"])) is not None and os.path.exists(out["path"]):
                     records._write_record(out["path"], record.model_copy(update={"input": []}))
+
+
+def _touch_edited_sources(stages: Sequence[tuple[Rule, Mapping[str, Any]]], records: FilePersistence) -> None:
+    """Show Snakemake the edits it cannot see: it compares no content that is older than what was made from it.
+
+    Files are older after a copy that keeps their times, or where a clock was set back.
+    """
+    made = {out["path"] for _, entry in stages for out in entry.get("outs", ())}
+    read: dict[tuple[str, str | None], float] = {}
+    for path in made:
+        if (record := records._read_record(path)) is not None:
+            for pair in (record.input_checksums or {}).items():
+                read[pair] = max(record.endtime, read.get(pair, 0))
+    for (name, checksum), endtime in read.items():
+        if name not in made and os.path.exists(name) and _mtime(name) <= endtime and not _has_checksum(name, checksum):
+            os.utime(name, times=(os.stat(name).st_atime, max(time.time(), endtime + 1)))
 
 
 def _as_now(rule: Rule, entry: Mapping[str, Any]) -> bool:
@@ -129,15 +144,19 @@ def commit(workflow: Workflow) -> None:
     """After the last job: record in dvc.lock, and put into the cache, what Snakemake now holds current."""
     if "DVC_STAGE" in os.environ or not Path(".dvc").is_dir():
         return
-    from dvc.exceptions import DvcException  # half a second that a dry run need not wait
+    from dvc.dependency import param  # half a second that a dry run need not wait
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         if load(Path("params.yaml")) != workflow.config:
             raise UserError("params.yaml changed during the run; run snakemake again")
         current = _current_files(workflow)
+        param.load_path = cache(param.load_path)  # DVC reads params.yaml some times a stage
         with Repo() as repo, repo.lock:
+            rules, entries = {rule.name: rule for rule in workflow.rules}, _entries()
             stages = [stage for stage in repo.index.stages if {str(out) for out in stage.outs} <= current]
+            stages = [stage for stage in stages if not _is_recorded(stage, rules, entries)]
             for stage in stages:
                 stage.save()
                 stage.commit(relink=False)
@@ -145,6 +164,23 @@ def commit(workflow: Workflow) -> None:
                 stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
     except (DvcException, UserError) as error:
         print(f"snakemake: dvc.lock was not updated: {error}", file=sys.stderr)
+
+
+def _entries() -> dict[str, Mapping[str, Any]]:
+    """dvc.lock: stage → what it was made of, and what it made."""
+    return (yaml.load(LOCK.read_text(), YamlLoader).get("stages") or {}) if LOCK.exists() else {}  # noqa: S506
+
+
+def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether dvc.lock has just what is there: this is quick, and saving a stage takes DVC a tenth of a second."""
+    rule, entry = rules[stage.name.partition("@")[0]], entries.get(stage.addressing)
+    return (
+        entry is not None
+        and rule.has_wildcards()
+        and {dep["path"] for dep in entry.get("deps", ())} == {str(dep) for dep in stage.deps} - {"params.yaml"}
+        and _as_now(rule, entry)
+        and all(_has_checksum(out["path"], f"md5:{out['md5']}") for out in entry.get("outs", ()))
+    )
 
 
 def _current_files(workflow: Workflow) -> set[str]:

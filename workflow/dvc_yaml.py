@@ -51,7 +51,7 @@ def matrix_lists(rule: str) -> dict[str, str]:
 @contextmanager
 def loaded_rules() -> Iterator[list[Rule]]:
     """Parse the Snakefile and yield its rules that make files that DVC versions."""
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
         yield [rule for rule in workflow.rules if rule.output and not UNVERSIONED.fullmatch(rule.name)]
 

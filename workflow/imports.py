@@ -14,7 +14,8 @@ PACKAGE = "dmemm"
 FRONT = frozenset({"dmemm.cli", "dmemm.config", "dmemm.errors", "dmemm.progress"})
 
 
-def sources(*entries: str, root: Path = Path()) -> list[str]:
+@cache
+def sources(*entries: str, root: Path = Path()) -> tuple[str, ...]:
     """Return the files of the package that importing `entries` can run, at module level or in a function.
 
     The files are read, never imported (torch takes seconds), and named relative to `root` in sorted order.
@@ -33,9 +34,10 @@ def sources(*entries: str, root: Path = Path()) -> list[str]:
             raise UserError(f"{module}: no such module under {PACKAGE}/")
         found[module] = path
         queue += (m for m in _imports(root / path, module) if _file(m, root) is not None)
-    return sorted(found.values())
+    return tuple(sorted(found.values()))
 
 
+@cache
 def _file(module: str, root: Path) -> str | None:
     base = module.replace(".", "/")
     return next((p for p in (f"{base}.py", f"{base}/__init__.py") if (root / p).is_file()), None)

@@ -1,9 +1,11 @@
-"""A scratch copy of the project with tiny settings."""
+"""Scratch projects: a copy with tiny settings, the same with stages that do nothing, and one of three rules."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,18 +39,31 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, fails: bool = False) -> str:
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """A process group of its own, as a terminal gives to what it runs in the foreground."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        done = subprocess.run(
+        return subprocess.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        process = self.start(*command)
+        output, _ = process.communicate()
+        assert (process.returncode != 0) == fails, output
         return output
+
+    def table(self) -> str:
+        return (self.folder / "results/table.csv").read_text()
+
+    def stages(self, *command: str) -> dict[str, int]:
+        """Run a command of DVC; return the stages that it ran, with their numbers."""
+        return dict(Counter(re.findall(r"Running stage '(\w+)", self.run(*command))))
 
     def set(self, **values: object) -> None:
         yaml, path = YAML(), self.folder / "params.yaml"
@@ -103,3 +118,57 @@ def built(project: Project) -> Project:
     """The project after one run of the whole pipeline."""
     project.run("snakemake", "--cores", "2", "--quiet", "all")
     return project
+
+
+@pytest.fixture(scope="session")
+def built_hollow(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The real rules, and stages that only write a digest of what they were given."""
+    project = copy_project(tmp_path_factory.mktemp("hollow"))
+    shutil.copy2(Path(__file__).with_name("hollow.py"), project.folder / "dmemm/__main__.py")
+    project.run("snakemake", "--quiet", "all")
+    project.commit("built")
+    return project
+
+
+@pytest.fixture
+def hollow(tmp_path: Path, built_hollow: Project) -> Project:
+    shutil.copytree(built_hollow.folder, tmp_path / "hollow", symlinks=True)
+    return Project(tmp_path / "hollow")
+
+
+@pytest.fixture
+def small(tmp_path: Path, built_small: Project) -> Project:
+    shutil.copytree(built_small.folder, tmp_path / "small", symlinks=True)
+    return Project(tmp_path / "small")
+
+
+def new_small(folder: Path) -> Project:
+    project = Project(folder)
+    for name in ("params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy2(ROOT / name, project.folder)
+    for name in ("workflow", "dmemm", "profiles", "tasks"):
+        shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
+    shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
+    (project.folder / "code.py").write_text("first\n")
+    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0])
+    project.run("git", "init", "--quiet")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@example.org")
+    project.run("dvc", "init", "--quiet")
+    project.run("python", "-m", "workflow.dvc_yaml")
+    return project
+
+
+@pytest.fixture(scope="session")
+def built_small(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = new_small(tmp_path_factory.mktemp("small"))
+    project.run("snakemake", "--quiet", "all")
+    project.commit("built")
+    assert project.planned() == {}
+    assert is_clean(project)
+    return project
+
+
+def is_clean(project: Project) -> bool:
+    return "up to date" in project.run("dvc", "status")

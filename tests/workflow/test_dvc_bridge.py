@@ -3,88 +3,9 @@
 import hashlib
 import shutil
 
-import pytest
+from .conftest import Project, is_clean, new_small
 
-from .conftest import ROOT, Project
-
-SNAKEFILE = """
-include: "workflow/rules/common.smk"
-
-rule all:
-    input:
-        "results/table.csv",
-
-rule train_dmemm:
-    input:
-        code="code.py",
-    output:
-        model="results/models/{task}/seed{seed}.txt",
-        constant="results/models/{task}/seed{seed}.csv",
-    params:
-        **assignments(config, ["lambda_tr"]),
-    shell:
-        "test ! -e fail-{wildcards.task}; echo {params} > {output.model}; echo step > {output.constant}"
-
-rule evaluate_dmemm:
-    input:
-        model="results/models/{task}/seed{seed}.txt",
-    output:
-        scores="results/eval/dmemm/{task}/seed{seed}.json",
-    params:
-        **assignments(config, ["alpha"]),
-    shell:
-        "cat {input.model} > {output.scores}; echo {params} >> {output.scores}"
-
-rule table:
-    input:
-        scores=expand("results/eval/dmemm/{task}/seed{seed}.json", task=config["tasks"], seed=config["seeds"]),
-    output:
-        csv="results/table.csv",
-    params:
-        **assignments(config, ["tasks", "seeds"]),
-    shell:
-        "cat {input.scores} > {output.csv}; if test -e edit-code; then sleep 0.1; echo edited > code.py; fi"
-
-include: "workflow/rules/dvc.smk"
-"""
 ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
-
-
-@pytest.fixture
-def small(tmp_path, built_small):
-    shutil.copytree(built_small.folder, tmp_path / "small", symlinks=True)
-    return Project(tmp_path / "small")
-
-
-def new_small(folder):
-    project = Project(folder)
-    for name in ("params.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy2(ROOT / name, project.folder)
-    for name in ("workflow", "dmemm", "profiles", "tasks"):
-        shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (project.folder / "Snakefile").write_text(SNAKEFILE)
-    (project.folder / "code.py").write_text("first\n")
-    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0])
-    project.run("git", "init", "--quiet")
-    project.run("git", "config", "user.name", "test")
-    project.run("git", "config", "user.email", "test@example.org")
-    project.run("dvc", "init", "--quiet")
-    project.run("python", "-m", "workflow.dvc_yaml")
-    return project
-
-
-@pytest.fixture(scope="module")
-def built_small(tmp_path_factory):
-    project = new_small(tmp_path_factory.mktemp("small"))
-    project.run("snakemake", "--quiet", "all")
-    project.commit("built")
-    assert project.planned() == {}
-    assert is_clean(project)
-    return project
-
-
-def is_clean(project):
-    return "up to date" in project.run("dvc", "status")
 
 
 def test_a_table_that_a_first_run_asks_for_by_its_path_is_recorded(tmp_path):

@@ -32,7 +32,7 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     expected = ["__init__", "a/__init__", "a/stage", "b/__init__", "b/c", "b/d", "b/e"]
-    assert sources("dmemm.a.stage", root=tmp_path) == [f"dmemm/{name}.py" for name in expected]
+    assert sources("dmemm.a.stage", root=tmp_path) == tuple(f"dmemm/{name}.py" for name in expected)
 
 
 def test_a_wrong_entry_or_file_is_named(tmp_path):

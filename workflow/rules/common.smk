@@ -8,6 +8,7 @@ from dmemm.config import DownloadConfig, DynamicsConfig, EvaluateConfig, RewardC
 from dmemm.errors import UserError
 from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
+from workflow import run_lock
 from workflow.imports import sources
 from workflow.stages import assignments, gpus, growing, load
 
@@ -16,6 +17,8 @@ try:
     if workflow.config_settings.overwrite_config:
         raise UserError("--config and --configfile are not taken: params.yaml is the only source; edit it")
     config.update(load(Path("params.yaml")))
+    if workflow.is_main_process:
+        run_lock.begin(workflow.output_settings.dryrun)
 except UserError as error:
     sys.exit(f"snakemake: {error}")
 

@@ -1,0 +1,121 @@
+"""What a user does with Snakemake and DVC together: which jobs run, and what the table then holds."""
+
+import pytest
+
+from .conftest import Project, is_clean
+
+ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+# What imports the modules on the left, with all that is made of it, at tiny settings (two tasks, one seed).
+SCORES = {
+    "evaluate_diffuser": 2, "evaluate_dmemm": 2, "evaluate_lambda_rd": 1, "evaluate_lambda_tr": 1,
+    "evaluate_multi2d_diffuser": 1, "evaluate_multi2d_dmemm": 1, "evaluate_wo_lambda_rd": 1,
+    "evaluate_wo_lambda_tr": 1, "evaluate_wo_tr_guide": 1, "evaluate_wo_weighting": 1,
+}  # fmt: skip
+CONSISTENCY = {
+    "consistency_diffuser": 2, "consistency_dmemm": 2, "consistency_wo_lambda_rd": 1, "consistency_wo_lambda_tr": 1,
+    "consistency_wo_tr_guide": 1, "consistency_wo_weighting": 1, "consistency": 1,
+}  # fmt: skip
+TABLES = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
+TRAINING = {
+    "train_diffuser": 2, "train_dmemm": 2, "train_lambda_rd": 1, "train_lambda_tr": 1, "train_wo_lambda_rd": 1,
+    "train_wo_lambda_tr": 1, "train_wo_weighting": 1,
+}  # fmt: skip
+AFTER_SCORES = {**TABLES, "figure1": 1}
+
+
+def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
+    assert hollow.planned() == {}
+    assert is_clean(hollow)
+    assert hollow.stages("dvc", "repro") == {}
+    assert hollow.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "jobs"),
+    [
+        ("dmemm/reporting/figures.py", {"figure1": 1, "consistency": 1}),
+        ("dmemm/reporting/tables.py", TABLES),
+        ("dmemm/evaluation/consistency.py", CONSISTENCY),
+        ("dmemm/evaluation/evaluate.py", SCORES | AFTER_SCORES),
+        ("dmemm/training/train.py", TRAINING | SCORES | CONSISTENCY | AFTER_SCORES),
+        ("dmemm/cli.py", {}),
+    ],
+)
+def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_them(hollow, module, jobs):
+    with (hollow.folder / module).open("a") as file:
+        file.write("# edited\n")
+    assert hollow.planned() == jobs
+
+
+def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
+    before = (hollow.folder / "results/table3.csv").read_text()
+    hollow.set(tasks=["hopper-medium-expert", "maze2d-umaze", "walker2d-medium"])
+    new = ("download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser")
+    new += ("evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser")
+    assert hollow.planned() == dict.fromkeys([*new, "consistency", "table1", "table2", "metrics"], 1)
+    hollow.run("snakemake", "--quiet", "all")
+    assert is_clean(hollow)
+    assert (hollow.folder / "results/table3.csv").read_text() == before
+
+
+@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
+def test_one_seed_more_runs_only_what_is_new(small, tool):
+    small.set(seeds=[0, 1])
+    assert small.planned() == ALL
+    if tool == "snakemake":
+        small.run("snakemake", "--quiet", "all")
+    else:
+        assert small.stages("dvc", "repro") == ALL
+    assert small.planned() == {} and is_clean(small)
+    assert small.table().count("lambda_tr=0.1") == 4
+
+
+@pytest.mark.parametrize("written", ["3e-05", "1e-4", "2E-1"])
+def test_numbers_in_scientific_notation(small, written):
+    assert small.stages("dvc", "exp", "run", "-S", f"lambda_tr={written}") == ALL
+    assert small.table().count(f"lambda_tr={float(written)}\n") == 2
+    assert small.planned() == {} and is_clean(small)
+
+
+@pytest.mark.long
+def test_queued_experiments_run_side_by_side_and_leave_the_workspace_alone(small):
+    for name, value in (("low", 0.2), ("high", 0.3)):
+        small.run("dvc", "exp", "run", "--queue", "-S", f"lambda_tr={value}", "--name", name)
+    before = small.table()
+    small.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
+    assert small.run("dvc", "queue", "status").count("Success") == 2
+    assert small.table() == before and small.planned() == {} and is_clean(small)
+    for name, value in (("low", 0.2), ("high", 0.3)):
+        small.run("dvc", "exp", "apply", name)
+        assert small.planned() == {} and is_clean(small)
+        assert small.table().count(f"lambda_tr={value}") == 2
+
+
+@pytest.mark.long
+def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
+    table = hollow.folder / "results/table1.csv"
+    before = table.read_text()
+    ran = hollow.stages("dvc", "exp", "run", "-S", "lambda_tr=0.2")
+    assert ran["train_dmemm"] == 2 and not {"download", "dynamics", "train_diffuser", "train_wo_lambda_tr"} & ran.keys()
+    after = table.read_text()
+    assert after != before and hollow.planned() == {} and is_clean(hollow)
+    hollow.run("git", "checkout", "--", ".")
+    hollow.run("dvc", "checkout")
+    assert table.read_text() == before and hollow.planned() == {} and is_clean(hollow)
+    hollow.set(lambda_tr=0.2)
+    assert hollow.planned() == ran
+    hollow.run("snakemake", "--quiet", "all")
+    assert table.read_text() == after and is_clean(hollow)
+
+
+@pytest.mark.long
+def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
+    hollow.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
+    hollow.run("dvc", "push")
+    hollow.commit("remote")
+    hollow.run("git", "clone", "--quiet", str(hollow.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    assert clone.planned() == {}
+    clone.set(alpha=0.5)
+    assert clone.planned() == SCORES | CONSISTENCY | AFTER_SCORES
