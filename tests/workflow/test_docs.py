@@ -31,7 +31,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Project:
     variants = project.folder / "dmemm/variants.py"
     first = "        Variant("
     assert first in variants.read_text()
-    variants.write_text(variants.read_text().replace(first, f"        {variant[1]}{first}", 1))
+    variants.write_text(variants.read_text().replace(first, f"        {variant[1].rstrip()},\n{first}", 1))
     return project
 
 
