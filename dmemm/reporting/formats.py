@@ -70,8 +70,8 @@ class Table:
         for title, rows in self.blocks.items():
             widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
             left = _left(rows)
-            lines = [{column: column for column in widths}]
-            lines += [{c: "-" * w if c in left else "-" * (w - 1) + ":" for c, w in widths.items()}, *rows]
+            rule = {c: "-" * w if c in left else "-" * (w - 1) + ":" for c, w in widths.items()}
+            lines = [{column: column for column in widths}, rule, *rows]
             cells = ([row[c].ljust(w) if c in left else row[c].rjust(w) for c, w in widths.items()] for row in lines)
             parts += [f"{title}\n"] * bool(title)
             parts.append("".join(f"| {' | '.join(row)} |\n" for row in cells))
@@ -130,6 +130,6 @@ def _left(rows: Sequence[Mapping[str, str]]) -> set[str]:
 
 def _tex(text: str) -> str:
     """A text with Markdown's bold and code, as LaTeX."""
-    text = text.translate(str.maketrans(_TEX)).replace("T̂", r"$\hat{T}$")
+    text = "".join(_TEX.get(character, character) for character in text).replace("T̂", r"$\hat{T}$")
     text = re.sub(r"\$\\lambda\$\\_(\w+)", r"$\\lambda_{\1}$", text)
     return re.sub(r"`(.+?)`", r"\\texttt{\1}", re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text))
