@@ -10,7 +10,8 @@ install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
 table1 table2 table3: install
@@ -53,5 +54,5 @@ dvc.yaml: install $(wildcard Snakefile workflow/rules/*.smk workflow/*.py dmemm/
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
 # part of a version that an index knows.
 lock:
-	$(BIN)/pip install --editable '.[dev,slurm]'
+	$(BIN)/pip install --editable '.[dev]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock
