@@ -1,10 +1,11 @@
 """Artifacts on disk: either whole or not there at all."""
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,18 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write: {error.strerror or error}; free space or choose another folder"
-        ) from error
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC)  # h5py and safetensors raise errors of their own, with the system's words
+        if full in str(error):
+            reason = full
+        elif isinstance(error, OSError):
+            reason = os.strerror(error.errno) if error.errno else str(error)
+        else:
+            raise
+        raise UserError(f"{path}: cannot write: {reason}; free space or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

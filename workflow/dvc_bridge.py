@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.exceptions import WorkflowError
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 from snakemake.rules import Rule
@@ -136,8 +137,11 @@ def clear(workflow: Workflow) -> None:
     if workflow.touch:
         return
     for job in workflow.dag.needrun_jobs():
-        for file in job.output:
-            Path(file).unlink(missing_ok=True)
+        for file in filter(os.path.exists, job.output):
+            try:
+                os.unlink(file)
+            except OSError as error:
+                raise WorkflowError(f"{file}: cannot delete: {error.strerror}; make its folder writable") from error
 
 
 def commit(workflow: Workflow) -> None:

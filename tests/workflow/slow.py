@@ -16,7 +16,9 @@ def main() -> int:
     try:
         while Path("slow").exists():
             step += 1
-            checkpoint.write_text(str(step))
+            temporary = checkpoint.with_suffix(".tmp")
+            temporary.write_text(str(step))
+            temporary.replace(checkpoint)
             time.sleep(0.05)
     except KeyboardInterrupt:
         return 130
