@@ -18,9 +18,9 @@ CONSISTENCY = {
 TABLES = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
 TRAINING = {
     "train_diffuser": 2, "train_dmemm": 2, "train_lambda_rd": 1, "train_lambda_tr": 1, "train_wo_lambda_rd": 1,
-    "train_wo_lambda_tr": 1, "train_wo_weighting": 1,
+    "train_wo_lambda_tr": 1, "train_wo_weighting": 1, "curves": 1,
 }  # fmt: skip
-AFTER_SCORES = {**TABLES, "figure1": 1}
+AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1}
 
 
 def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
@@ -33,7 +33,7 @@ def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("dmemm/reporting/figures.py", {"figure1": 1, "consistency": 1}),
+        ("dmemm/reporting/figures.py", {"figure1": 1, "consistency": 1, "curves": 1}),
         ("dmemm/reporting/tables.py", TABLES),
         ("dmemm/evaluation/consistency.py", CONSISTENCY),
         ("dmemm/evaluation/evaluate.py", SCORES | AFTER_SCORES),
@@ -52,7 +52,9 @@ def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     hollow.set(tasks=["hopper-medium-expert", "maze2d-umaze", "walker2d-medium"])
     new = ("download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser")
     new += ("evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser")
-    assert hollow.planned() == dict.fromkeys([*new, "consistency", "table1", "table2", "metrics"], 1)
+    assert hollow.planned() == dict.fromkeys(
+        [*new, "consistency", "curves", "intervals", "table1", "table2", "metrics"], 1
+    )
     hollow.run("snakemake", "--quiet", "all")
     assert is_clean(hollow)
     assert (hollow.folder / "results/table3.csv").read_text() == before

@@ -81,8 +81,8 @@ rule intervals:
         "logs/intervals.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         **assignments(config, ["tasks", "mazes", "seeds"]),
@@ -139,8 +139,8 @@ rule curves:
         "logs/curves.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         **assignments(config, [*TRAINED, "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
