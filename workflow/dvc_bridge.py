@@ -24,10 +24,11 @@ from snakemake.rules import Rule
 from snakemake.workflow import Workflow
 
 from dmemm.errors import UserError
-from dmemm.files import YamlLoader
+from dmemm.files import YamlLoader, replacing
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")
+LOCK_AS_JSON = Path(".snakemake/dvc.lock.json")
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
@@ -171,8 +172,20 @@ def commit(workflow: Workflow) -> None:
 
 
 def _entries() -> dict[str, Mapping[str, Any]]:
-    """dvc.lock: stage → what it was made of, and what it made."""
-    return (yaml.load(LOCK.read_text(), YamlLoader).get("stages") or {}) if LOCK.exists() else {}  # noqa: S506
+    """dvc.lock: stage → what it was made of, and what it made. Its YAML takes seconds to read: kept as JSON."""
+    if not LOCK.exists():
+        return {}
+    text = LOCK.read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    try:
+        known = json.loads(LOCK_AS_JSON.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    if known.get("sha256") != digest:
+        known = {"sha256": digest, "stages": yaml.load(text, YamlLoader).get("stages") or {}}  # noqa: S506
+        with replacing(LOCK_AS_JSON) as temporary:
+            temporary.write_text(json.dumps(known))
+    return dict(known["stages"])
 
 
 def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Mapping[str, Any]]) -> bool:
