@@ -37,3 +37,16 @@ def test_mish_and_its_gradient_are_pytorchs():
     torch.testing.assert_close(*gradients)
     narrow = x.detach().bfloat16()
     torch.testing.assert_close(_MishFunction.apply(narrow), functional.mish(narrow))
+
+
+@pytest.mark.parametrize("horizon", [4, 33])
+def test_a_single_plan_is_planned_as_in_a_batch_also_after_new_weights(horizon):
+    torch.manual_seed(0)
+    network, tau, k = (
+        TemporalUnet(6, 32, (1, 2, 4)).requires_grad_(False),
+        torch.randn(2, horizon, 6),
+        torch.tensor([3, 3]),
+    )
+    for _ in range(2):
+        torch.testing.assert_close(network(tau[:1], k[:1]), network(tau, k)[:1], rtol=1e-4, atol=1e-5)
+        network.load_state_dict(TemporalUnet(6, 32, (1, 2, 4)).state_dict())

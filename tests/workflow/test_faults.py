@@ -72,7 +72,7 @@ def test_after_kill_9_nothing_works_on_and_the_same_command_resumes(small, tool,
     assert killed, names
     for process in killed:
         process.kill()
-    run.communicate()
+    run.communicate(timeout=300)
     wait_for(lambda: not processes(small))
     assert not list(small.folder.glob("results/eval/*/*/*.json")) or tool == "dvc"
     assert_finishes(small, tool)
@@ -82,7 +82,7 @@ def test_after_kill_9_nothing_works_on_and_the_same_command_resumes(small, tool,
 def test_ctrl_c_leaves_no_process_and_no_lock(small, tool):
     run = start_slowly(small, tool)
     os.killpg(run.pid, signal.SIGINT)
-    run.communicate()
+    run.communicate(timeout=300)
     assert run.returncode != 0
     wait_for(lambda: not processes(small))
     assert_finishes(small, tool)
@@ -102,7 +102,7 @@ def test_a_run_killed_again_and_again_gets_there(small, tool):
         run = small.start(*command)
         time.sleep(rng.uniform(0.2, 1.0) * whole)
         run.kill()
-        run.communicate()
+        run.communicate(timeout=300)
     small.run(*command)
     small.run("snakemake", "all")
     assert small.table().count("lambda_tr=0.3") == 2
@@ -117,7 +117,7 @@ def test_a_second_run_in_the_folder_is_refused_in_one_line(small):
     assert "another run is at work" in small.run("dvc", "repro", fails=True)
     assert small.planned()["table"] == 1  # a dry run is no second run
     (small.folder / "slow").unlink()
-    first.communicate()
+    first.communicate(timeout=300)
     assert first.returncode == 0 and small.table().count("lambda_tr=0.2") == 2
     assert small.planned() == {} and is_clean(small)
 
