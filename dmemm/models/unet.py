@@ -10,13 +10,14 @@ from torch.nn import functional
 
 _KERNEL = 5
 _GROUPS = 8
+_FEW = 8  # plans up to which a convolution is faster as a matrix product
 _SMALL = 8192  # entries up to which one call of PyTorch's Mish takes less than the several of ours
 
 
 class _Conv1d(nn.Conv1d):
-    """Conv1d that keeps the length; of a single plan on a CPU, one matrix product with the kernel as it lies in memory.
+    """Conv1d that keeps the length; of a few plans on a CPU, a matrix product with the kernel as it lies in memory.
 
-    PyTorch's own packs the kernel at every call, which with one plan takes five times as long as the product.
+    PyTorch's own packs the kernel at every call, which with one plan takes up to five times as long as the product.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -25,15 +26,15 @@ class _Conv1d(nn.Conv1d):
         self._version = -1  # of the weight that it is made of
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1 or x.device.type != "cpu" or self.weight.requires_grad:
+        if len(x) > _FEW or x.device.type != "cpu" or self.weight.requires_grad:
             return super().forward(x)
         if self._version != self.weight._version:
             self._matrix = self.weight.transpose(1, 2).flatten(1).contiguous()
             self._version = self.weight._version
         channels, length = x.shape[1:]
-        padded = functional.pad(x[0].t(), (0, 0, _KERNEL // 2, _KERNEL // 2)).contiguous()
-        windows = padded.as_strided((length, _KERNEL * channels), (channels, 1))
-        return functional.linear(windows, self._matrix, self.bias).t()[None]
+        padded = functional.pad(x.transpose(1, 2), (0, 0, _KERNEL // 2, _KERNEL // 2)).contiguous()
+        windows = padded.as_strided((len(x), length, _KERNEL * channels), (padded.stride(0), channels, 1))
+        return functional.linear(windows, self._matrix, self.bias).transpose(1, 2)
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -40,13 +40,11 @@ def test_mish_and_its_gradient_are_pytorchs():
 
 
 @pytest.mark.parametrize("horizon", [4, 33])
-def test_a_single_plan_is_planned_as_in_a_batch_also_after_new_weights(horizon):
+@pytest.mark.parametrize("few", [1, 3])
+def test_few_plans_are_planned_as_in_a_batch_also_after_new_weights(few, horizon):
     torch.manual_seed(0)
-    network, tau, k = (
-        TemporalUnet(6, 32, (1, 2, 4)).requires_grad_(False),
-        torch.randn(2, horizon, 6),
-        torch.tensor([3, 3]),
-    )
+    network, tau = TemporalUnet(6, 32, (1, 2, 4)).requires_grad_(False), torch.randn(9, horizon, 6)
+    k = torch.full((9,), 3)
     for _ in range(2):
-        torch.testing.assert_close(network(tau[:1], k[:1]), network(tau, k)[:1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(tau[:few], k[:few]), network(tau, k)[:few], rtol=1e-4, atol=1e-5)
         network.load_state_dict(TemporalUnet(6, 32, (1, 2, 4)).state_dict())
