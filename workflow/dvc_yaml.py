@@ -81,7 +81,8 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
             raise UserError(f"rule {rule.name}: no list of params.yaml holds the values of {{{name}}}")
     if wildcards:
         stage["matrix"] = {name: f"${{{lists[name]}}}" for name in wildcards}
-    stage["cmd"] = f"snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}"
+    # Without `exec` some shells stay between the two, and Snakemake would not see its DVC end (run_lock.py).
+    stage["cmd"] = f"exec snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}"
     deps = dict.fromkeys(_template(_folder(str(file), prefixes)) for file in rule.input)
     stage["deps"] = [dep for dep in deps if not any(dep.startswith(f"{folder}/") for folder in deps)]
     stage["params"] = [_key(rule.name, name, value, config) for name, value in rule.params._allitems()]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import Project
-from .test_dvc_bridge import SNAKEFILE, new_small
+from .conftest import Project, new_small
 
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
 PROGRAMS = ["unshare", "ip", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue"]
@@ -44,8 +43,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     if os.geteuid() != 0:
         pytest.skip("needs root, to start Slurm's daemons")
     project = new_small(tmp_path_factory.mktemp("slurm"))
-    start, end = SNAKEFILE.index("\n    params:"), SNAKEFILE.index("echo {params}")
-    (project.folder / "Snakefile").write_text(SNAKEFILE[:start] + TRAIN + SNAKEFILE[end:])
+    snakefile = project.folder / "Snakefile"
+    rules = snakefile.read_text()
+    start, end = rules.index("\n    params:"), rules.index("echo {params}")
+    snakefile.write_text(rules[:start] + TRAIN + rules[end:])
     return project
 
 
