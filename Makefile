@@ -38,7 +38,7 @@ test: install
 	ruff check .
 	mypy
 	python -m workflow.dvc_yaml --check
-	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every scenario and fault of the workflow, the long ones too.
 test-workflow: install
