@@ -154,3 +154,17 @@ class EvaluateConfig(StageConfig):
     sampling_steps: int
     warm_start: int
     execute: Literal["actions", "waypoints"]
+
+
+@dataclass(frozen=True)
+class MethodConfig(StageConfig):
+    """Training of another method (dmemm.methods)."""
+
+    method_steps: int
+
+
+@dataclass(frozen=True)
+class EpisodesConfig(StageConfig):
+    """Evaluation of another method."""
+
+    episodes: int

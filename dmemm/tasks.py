@@ -1,7 +1,7 @@
 """Tasks: an environment, its data, reference scores and how it is evaluated; one file `tasks/NAME.yaml` each."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -116,3 +116,17 @@ def load_object(path: str, key: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key}: {path}: {error}; correct it, or put its module into the project's folder") from error
+
+
+def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | None:
+    """The task's termination function, for normalised states (..., Ds); None if its episodes never end early.
+
+    Args:
+        task: names it.
+        center: of the states' normaliser, shape (Ds,).
+        scale: its scale, shape (Ds,).
+    """
+    if not task.terminal:
+        return None
+    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
+    return lambda states: terminal(states * scale + center)

@@ -21,13 +21,14 @@ from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
 from dmemm.config import Params
 from dmemm.errors import UserError
 from dmemm.files import replacing
+from dmemm.methods import METHODS
 from workflow.stages import assignment, load
 
 HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not this file.\n"
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+)")
 # Built on demand only: `dvc repro` means the tables and the figure.
-UNVERSIONED = re.compile(r"estimators|\w+_study(_plain)?|pictures_\w+")
+UNVERSIONED = r"estimators|\w+_study(_plain)?|pictures_\w+"
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
@@ -53,7 +54,10 @@ def loaded_rules() -> Iterator[list[Rule]]:
     """Parse the Snakefile and yield its rules that make files that DVC versions."""
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
-        yield [rule for rule in workflow.rules if rule.output and not UNVERSIONED.fullmatch(rule.name)]
+        left_out = "|".join(
+            [UNVERSIONED, *(rf"\w+_{name}" for name in METHODS if name not in workflow.config["methods"])]
+        )
+        yield [rule for rule in workflow.rules if rule.output and not re.fullmatch(left_out, rule.name)]
 
 
 def generate(rules: Sequence[Rule], config: Params) -> str:

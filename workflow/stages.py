@@ -9,6 +9,7 @@ from typing import Any
 
 from dmemm.config import Params, load_params
 from dmemm.errors import UserError
+from dmemm.methods import METHODS
 from dmemm.tasks import get_task
 
 
@@ -44,6 +45,9 @@ def load(path: Path) -> Params:
         missing = [name for name in names if name not in params["tasks"]]
         if missing:
             raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
+    for name in params["methods"]:
+        if name not in METHODS:
+            raise UserError(f"{path}: methods: {name} is none; choose from {', '.join(METHODS)}")
     goals = {name: get_task(name).has_goal for name in params["tasks"]}
     if len(set(goals.values())) == 1:
         raise UserError(f"{path}: tasks: Tables 1 and 2 need a task without and one with a goal each")

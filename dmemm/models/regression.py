@@ -27,23 +27,31 @@ AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
 
 def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: Path, report: Path) -> None:
-    """Run stage 3: T̂ learns s' - s, by the likelihood of a Gaussian."""
-    raw = read_raw(raw_path)
-    s, a, s_next, _ = _normalised(raw, task)
-    torch.manual_seed(0)
-    model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
-    figures = _fit(model, s, a, s_next - s, config, f"dynamics {task.name}")
-    _write(model, figures, task, output, report)
+    """Run stage 3."""
+    _write(*fit_dynamics(task, read_raw(raw_path), config), task, output, report)
 
 
 def train_reward(task: Task, config: RewardConfig, raw_path: Path, output: Path, report: Path) -> None:
-    """Run stage 4: R̂ learns r by least squares."""
-    raw = read_raw(raw_path)
+    """Run stage 4."""
+    _write(*fit_reward(task, read_raw(raw_path), config), task, output, report)
+
+
+def fit_dynamics(
+    task: Task, raw: RawData, config: DynamicsConfig, seed: int = 0
+) -> tuple[DynamicsEnsemble, dict[str, Any]]:
+    """T̂ learns s' - s, by the likelihood of a Gaussian; returned with its report's figures."""
+    s, a, s_next, _ = _normalised(raw, task)
+    torch.manual_seed(seed)
+    model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
+    return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name}", seed)
+
+
+def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) -> tuple[RewardModel, dict[str, Any]]:
+    """R̂ learns r by least squares; returned with its report's figures."""
     s, a, _, r = _normalised(raw, task)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = RewardModel(s.shape[1], a.shape[1], 1, config.mechanism_width)
-    figures = _fit(model, s, a, r, config, f"reward {task.name}")
-    _write(model, figures, task, output, report)
+    return model, _fit(model, s, a, r, config, f"reward {task.name}", seed)
 
 
 def _normalised(raw: RawData, task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,11 +65,17 @@ def _normalised(raw: RawData, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def _fit(
-    model: Mechanism, s: Tensor, a: Tensor, target: Tensor, config: DynamicsConfig | RewardConfig, name: str
+    model: Mechanism,
+    s: Tensor,
+    a: Tensor,
+    target: Tensor,
+    config: DynamicsConfig | RewardConfig,
+    name: str,
+    seed: int,
 ) -> dict[str, Any]:
     """Train all members at once; keep each one's weights of its best epoch; return the report's figures."""
     device = choose_device()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(s), generator=generator)
     held_out = min(_HELD_OUT_MAX, max(1, int(_HELD_OUT * len(s))))
     if len(s) - held_out < 1:

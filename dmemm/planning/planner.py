@@ -1,6 +1,6 @@
 """Plans for a batch of observations: several candidates each, the best by the guide's own objective."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from dmemm.files import read_json, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, mechanism_state
 from dmemm.models.regression import load_mechanism
 from dmemm.models.storage import save_weights
-from dmemm.tasks import FOLDER, Task, get_task, load_object
+from dmemm.tasks import Task, get_task, termination
 from dmemm.variants import get_variant
 
 Array = NDArray[np.float32]
@@ -84,7 +84,7 @@ class Planner:
             reward=None if task.has_goal else reward,
             dynamics=dynamics if config.lambda_guide > 0 else None,
             lambda_guide=config.lambda_guide,
-            ended=_ended(task, model),
+            ended=termination(task, model.center[model.action_dim :], model.scale[model.action_dim :]),
         )
         # Without an objective there is nothing to choose by: one plan is as good as many.
         self.candidates = config.candidates if self.guide.active else 1
@@ -303,12 +303,3 @@ def follow(plans: Plans, steps: NDArray[np.int64], observations: Array, execute:
         return plans.actions[row, np.minimum(steps, last)]
     away = plans.states[row, np.minimum(steps + 1, last)] - observations
     return away[:, :2] + away[:, 2:]
-
-
-def _ended(task: Task, model: DiffusionModel) -> Callable[[Tensor], Tensor] | None:
-    """The task's termination function, for normalised states (..., Ds)."""
-    if not task.terminal:
-        return None
-    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
-    center, scale = model.center[model.action_dim :], model.scale[model.action_dim :]
-    return lambda states: terminal(states * scale + center)

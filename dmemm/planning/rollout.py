@@ -1,8 +1,8 @@
-"""Episodes that execute plans: the planner is batched over environments, which run in one process."""
+"""Episodes: what acts is batched over environments, which run in one process."""
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -10,9 +10,26 @@ from numpy.typing import NDArray
 
 from dmemm.envs import make_env
 from dmemm.errors import UserError
-from dmemm.planning.planner import Planner
 from dmemm.progress import progress
 from dmemm.tasks import Task
+
+
+class Actor(Protocol):
+    """What can be evaluated: a planner, or another method's policy.
+
+    Attributes:
+        plans_made: plans, or decisions, so far.
+    """
+
+    plans_made: int
+
+    def reset(self) -> None:
+        """Forget the environments: new episodes begin."""
+
+    def act(
+        self, observations: NDArray[np.float32], goals: NDArray[np.float32] | None, running: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """The actions (batch, Da) for observations (batch, Ds), of which only those of `running` (batch,) count."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,7 @@ class Episodes:
         lengths: shape (episodes,), steps until termination or the limit.
         success: bool, shape (episodes,), whether the goal was reached at any time; None without a goal.
         states: of each episode, shape (length + 1, observation_dim).
-        planning_seconds: time spent in the planner, all episodes together.
+        planning_seconds: time spent on deciding, all episodes together.
         plans: number of plans made.
     """
 
@@ -36,7 +53,7 @@ class Episodes:
     plans: int
 
 
-def run_episodes(task: Task, planner: Planner, *, episodes: int, seed: int) -> Episodes:
+def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episodes:
     """Run all episodes at once.
 
     Episode i starts from the environment's seed 10000·seed + i, whatever is evaluated.
@@ -49,8 +66,8 @@ def run_episodes(task: Task, planner: Planner, *, episodes: int, seed: int) -> E
     assert isinstance(space, Box)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     reached, running = np.zeros(episodes, dtype=bool), np.ones(episodes, dtype=bool)
-    seconds, made = 0.0, planner.plans_made
-    planner.reset()
+    seconds, made = 0.0, actor.plans_made
+    actor.reset()
 
     def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
         """A call of environment i, whose failure names the episode and is never scored."""
@@ -71,7 +88,7 @@ def run_episodes(task: Task, planner: Planner, *, episodes: int, seed: int) -> E
             goals = np.stack([info["goal"] for info in infos]).astype(np.float32) if task.has_goal else None
             start = time.perf_counter()
             try:
-                actions = np.clip(planner.act(observations, goals, running), space.low, space.high)
+                actions = np.clip(actor.act(observations, goals, running), space.low, space.high)
             except UserError as error:
                 raise UserError(f"{task.name}: seed {seed}, step {t} (observations are episodes): {error}") from error
             seconds += time.perf_counter() - start
@@ -92,5 +109,5 @@ def run_episodes(task: Task, planner: Planner, *, episodes: int, seed: int) -> E
         reached if task.has_goal else None,
         [np.stack(path) for path in states],
         seconds,
-        planner.plans_made - made,
+        actor.plans_made - made,
     )

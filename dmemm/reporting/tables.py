@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dmemm.errors import UserError
 from dmemm.files import write_json
+from dmemm.methods import METHODS
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
@@ -18,7 +19,7 @@ Cells = dict[str, Cell]
 _TITLES = {1: "Locomotion", 2: "Mazes with a fixed goal (Maze2D) and with random goals (Multi2D)", 3: "Ablations"}
 _SUITES = {"table1": "locomotion", "table2": "mazes"}  # as `dvc exp show` heads its columns
 _ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide")
-_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: _ABLATIONS}
+_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: _ABLATIONS}  # of every row
 _HEADINGS = {
     "task": "Task",
     "data": "Data",
@@ -31,6 +32,7 @@ _HEADINGS = {
     "wo_lambda_tr": "w/o λ_tr",
     "wo_lambda_rd": "w/o λ_rd",
     "wo_tr_guide": "w/o transition guide",
+    **METHODS,
 }
 # Variant → method in the published tables.
 _METHODS = {
@@ -40,6 +42,7 @@ _METHODS = {
     "wo_lambda_tr": "DMEMM-w/o-lambda_tr",
     "wo_lambda_rd": "DMEMM-w/o-lambda_rd",
     "wo_tr_guide": "DMEMM-w/o-tr-guide",
+    **METHODS,
 }
 
 # Over a block of their own: these numbers are not this project's.
@@ -66,13 +69,13 @@ def write_table(
         UserError: the score files do not make up the table, or a file cannot be read or written.
     """
     rows = group_rows(load_scores(scores))
+    variants = _columns(number, rows)
     for row in rows:
-        _check(number, row)
+        _check(number, row, variants)
     references = read_published(published)
     with_published = any(row.data_source == "d4rl" for row in rows)
-    lines = [_cells(number, row, references if with_published else None) for row in rows]
+    lines = [_cells(number, row, variants, references if with_published else None) for row in rows]
     lines.append(_average(lines))
-    variants = _VARIANTS[number]
     blocks = {"": [_texts(line, variants) for line in lines]}
     if with_published:
         blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
@@ -119,24 +122,31 @@ def read_published(path: Path) -> Published:
     return published
 
 
-def _check(number: int, row: Row) -> None:
+def _columns(number: int, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The table's variants; in Tables 1 and 2 the other methods come before them, as in the paper's."""
+    found = dict.fromkeys(variant for row in rows for variant in row.variants)
+    methods = [variant for variant in found if variant in METHODS and number < 3]
+    return (*methods, *_VARIANTS[number])
+
+
+def _check(number: int, row: Row, variants: Sequence[str]) -> None:
     task = get_task(row.task)
     if (number == 1 and task.has_goal) or (number == 2 and not task.has_goal):
         raise UserError(
             f"{row.first.path}: {row.task} is no row of table {number}; use table {2 if task.has_goal else 1}"
         )
-    for variant in _VARIANTS[number]:
+    for variant in variants:
         if variant not in row.variants:
             raise UserError(f"{row.task}: no scores of {variant}, which table {number} compares; evaluate it")
     for variant, scores in row.variants.items():
-        if variant not in _VARIANTS[number]:
+        if variant not in variants:
             raise UserError(f"{scores[0].path}: table {number} has no column {variant}; leave the file out")
         for score in scores:
             if number == 2 and score.success is None:
                 raise UserError(f"{score.path}: success: missing, though mazes have a goal; run evaluate again")
 
 
-def _cells(number: int, row: Row, published: Published | None) -> Cells:
+def _cells(number: int, row: Row, variants: Sequence[str], published: Published | None) -> Cells:
     """One row; None is an empty cell."""
     cells: Cells = {
         "task": row.task,
@@ -145,16 +155,16 @@ def _cells(number: int, row: Row, published: Published | None) -> Cells:
         "episodes": row.episodes,
         "data_score": row.data_score,
     }
-    for variant in _VARIANTS[number]:
+    for variant in variants:
         mean, error = mean_and_standard_error([score.scores for score in row.variants[variant]])
         cells[f"{variant}_mean"] = mean
         cells[f"{variant}_standard_error"] = None if math.isnan(error) else error
     if number == 2:
-        for variant in _VARIANTS[number]:
+        for variant in variants:
             rate, _ = mean_and_standard_error([score.success or () for score in row.variants[variant]])
             cells[f"{variant}_success_rate"] = rate
     if published is not None:
-        for variant in _VARIANTS[number]:
+        for variant in variants:
             key = (number, row.task, _METHODS[variant])
             mean_and_error = published.get(key, (None, None)) if row.data_source == "d4rl" else (None, None)
             cells[f"{variant}_published_mean"], cells[f"{variant}_published_plus_minus"] = mean_and_error

@@ -225,3 +225,22 @@ def test_the_long_form_has_every_seed_and_way_to_execute(write_score: Any, tmp_p
         "task": "maze2d-umaze", "data": "local", "variant": "diffuser", "execute": "actions", "seed": "1",
         "episodes": "2", "checkpoint": "last", "score": "11.050", "success_rate": "0.500",
     }  # fmt: skip
+
+
+def test_other_methods_come_first_in_the_order_of_their_files(write_score: Any, table: Any) -> None:
+    paths = [write_score("maze2d-umaze", name, seed, [90, 10 * seed], data_source="d4rl")
+             for name in ("rvs", "mppi", "diffuser", "dmemm") for seed in (0, 1)]  # fmt: skip
+    (line, _), text = table(2, paths)
+    assert [name for name in line if name.endswith("_standard_error")] == [
+        f"{name}_standard_error" for name in ("rvs", "mppi", "diffuser", "dmemm")
+    ]
+    assert float(line["rvs_mean"]) == 47.5 and float(line["mppi_published_mean"]) == 33.2
+    assert line["rvs_published_mean"] == ""  # the paper has none
+    assert "RvS |" in text and "MPPI |" in text
+    with pytest.raises(UserError, match="no scores of rvs, which table 2 compares"):
+        table(
+            2, paths + [write_score("maze2d-large", name, s, [1, 2]) for name in ("diffuser", "dmemm") for s in (0, 1)]
+        )
+    ablations = [write_score(HOPPER, name, 0, [1]) for name in (*ABLATIONS, "rvs")]
+    with pytest.raises(UserError, match="table 3 has no column rvs"):
+        table(3, ablations)

@@ -38,10 +38,13 @@ def snakemake_jobs(project):
 
 
 def test_both_tools_have_the_same_jobs_with_the_same_inputs(project):
+    project.set(methods=["rvs", "mppi"])
+    project.run("python", "-m", "workflow.dvc_yaml")
     jobs = snakemake_jobs(project)
     with Repo(str(project.folder)) as repo:
         stages = {frozenset(map(str, outs)): stage for stage in repo.index.stages if (outs := stage.outs)}
         names = {outs: (stage.name, {str(dep) for dep in stage.deps}) for outs, stage in stages.items()}
+    project.run("git", "checkout", ".")
     folder = f"{project.folder}/"
     names = {frozenset(o.removeprefix(folder) for o in outs): value for outs, value in names.items()}
     assert names.keys() == jobs.keys()

@@ -111,6 +111,19 @@ def test_a_seed_more_runs_only_what_is_new(built):
     built.run("git", "checkout", "params.yaml")
 
 
+def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
+    built.set(methods=["rvs", "mppi"])
+    new = {f"{stage}_{name}": 2 for stage in ("train", "evaluate") for name in ("rvs", "mppi")}
+    new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
+    assert built.planned() == new | {"table1": 1, "table2": 1, "intervals": 1, "metrics": 1}
+    scores = "results/eval/rvs/hopper-medium-expert/seed0.json", "results/eval/mppi/multi2d-umaze/seed0.json"
+    built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores)
+    for name in scores:
+        record = json.loads((built.folder / name).read_text())
+        assert len(record["scores"]) == 2 and record["checkpoint"] == "last" and list(record["executed"]) == ["actions"]
+    built.run("git", "checkout", "params.yaml")
+
+
 def test_damaged_data_are_made_again_and_nothing_made_of_them_counts_until_then(built):
     raw = built.folder / "data/raw/hopper-medium-expert.hdf5"
     content = raw.read_bytes()

@@ -12,19 +12,20 @@ def scores(tasks, variants):
     )
 
 
+COLUMNS = [*config["methods"], "diffuser", "dmemm"]
 TABLES = {
     # number: (what the report calls it, keys of the lists it is made of, score files)
     1: (
         "1: Locomotion",
-        ["tasks", "seeds"],
-        scores([name for name in config["tasks"] if not TASKS[name].has_goal], ["diffuser", "dmemm"]),
+        ["tasks", "methods", "seeds"],
+        scores([name for name in config["tasks"] if not TASKS[name].has_goal], COLUMNS),
     ),
     2: (
         "2: Mazes",
-        ["tasks", "mazes", "seeds"],
+        ["tasks", "mazes", "methods", "seeds"],
         scores(
             [name for name in config["tasks"] if TASKS[name].has_goal] + [f"multi2d-{maze}" for maze in config["mazes"]],
-            ["diffuser", "dmemm"],
+            COLUMNS,
         ),
     ),
     3: (
@@ -85,7 +86,7 @@ rule intervals:
         runtime=growing(10),
         gpu=0,
     params:
-        **assignments(config, ["tasks", "mazes", "seeds"]),
+        **assignments(config, ["tasks", "mazes", "methods", "seeds"]),
     shell:
         "python -m dmemm intervals --scores {input.scores:q} --outputs {output} > {log} 2>&1"
 

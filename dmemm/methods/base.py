@@ -1,0 +1,147 @@
+"""What every method shares: how a module of this package is trained, saved and loaded."""
+
+import json
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dmemm.config import MethodConfig
+from dmemm.data.normaliser import Normaliser
+from dmemm.data.raw import RawData, read_raw
+from dmemm.data.segments import fit_normalisers
+from dmemm.device import choose_device
+from dmemm.errors import UserError
+from dmemm.files import write_json
+from dmemm.methods import METHODS
+from dmemm.models.storage import load_weights, save_weights
+from dmemm.tasks import Task
+
+Array = NDArray[np.float32]
+
+
+class Policy(nn.Module):
+    """Base of the methods' policies: the weights, and how they act on a batch of environments.
+
+    Args:
+        task: what it acts in.
+        header: what `build` needs to make the module anew, JSON values only.
+
+    Attributes:
+        plans_made: actions decided so far, of all environments together.
+        center, scale: shape (Da + Ds,), of the transitions `[action, observation]`, as of the diffusion model.
+        low, high: shape (Da,), the smallest and largest normalised action in the data.
+    """
+
+    center: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
+        """Set up the normalisers; `fit_normalisers` or loading gives them their values."""
+        super().__init__()
+        self.task, self.header = task, dict(header)
+        self.action_dim, self.observation_dim = header["action_dim"], header["observation_dim"]
+        self.plans_made = 0
+        self.register_buffer("center", torch.zeros(self.action_dim + self.observation_dim))
+        self.register_buffer("scale", torch.ones(self.action_dim + self.observation_dim))
+        self.register_buffer("low", torch.zeros(self.action_dim))
+        self.register_buffer("high", torch.zeros(self.action_dim))
+
+    @classmethod
+    def of(cls, task: Task, raw: RawData, **header: Any) -> Self:
+        """A new policy for these data, its normalisers fitted to them."""
+        dims = {"action_dim": raw.actions.shape[1], "observation_dim": raw.observations.shape[1]}
+        policy = cls(task, {**dims, **header})
+        actions, observations = fit_normalisers(raw, task)
+        both = Normaliser.join(actions, observations)
+        policy.center.copy_(torch.as_tensor(both.center))
+        policy.scale.copy_(torch.as_tensor(both.scale))
+        policy.low.copy_(torch.as_tensor(actions.low))
+        policy.high.copy_(torch.as_tensor(actions.high))
+        return policy
+
+    def start(self, seed: int) -> None:
+        """Seed what is random; called once after loading."""
+
+    def reset(self) -> None:
+        """Forget the environments: new episodes begin."""
+
+    def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
+        """Normalised actions (batch, Da) for normalised observations (batch, Ds) and goals (batch, goal_dim)."""
+        raise NotImplementedError
+
+    def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
+        """The next action in each environment, as `dmemm.planning.planner.Planner.act`.
+
+        Raises:
+            UserError: an observation or an action is not finite.
+        """
+        running = np.ones(len(observations), dtype=bool) if running is None else running
+        known, places = self.normalise(observations), None
+        if self.task.has_goal:
+            assert goals is not None
+            first = slice(self.action_dim, self.action_dim + self.task.goal_dim)
+            places = (torch.as_tensor(goals, device=self.center.device) - self.center[first]) / self.scale[first]
+        with torch.no_grad():
+            decided = self.decide(known, places, running)
+        actions = decided * self.scale[: self.action_dim] + self.center[: self.action_dim]
+        chosen = np.where(running[:, None], actions.cpu().numpy(), 0).astype(np.float32)
+        wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
+        if len(wrong):
+            raise UserError(f"the action for observation {wrong[0]} is not finite; train the method anew")
+        self.plans_made += int(running.sum())
+        return chosen
+
+    def normalise(self, observations: Array) -> Tensor:
+        """Observations (..., Ds) of the environment, normalised, on the policy's device."""
+        values = torch.as_tensor(np.asarray(observations, np.float32), device=self.center.device)
+        return (values - self.center[self.action_dim :]) / self.scale[self.action_dim :]
+
+
+def method_module(name: str) -> ModuleType:
+    """The module of a method: its class `Policy`, and `train(task, raw, config, seed, device) -> Policy`.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise UserError(f"{name}: unknown method; choose one of {', '.join(METHODS)}")
+    return import_module(f"dmemm.methods.{name}")
+
+
+def train_method(
+    task: Task, method: str, config: MethodConfig, seed: int, *, raw_path: Path, output: Path, report: Path
+) -> None:
+    """Run the stage: train a method on the raw data, write its weights and how long that took."""
+    torch.manual_seed(seed)
+    start = time.perf_counter()
+    policy: Policy = method_module(method).train(task, read_raw(raw_path), config, seed, choose_device())
+    seconds = time.perf_counter() - start
+    save_weights(output, policy.state_dict(), {"kind": method, **policy.header})
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    figures = {"steps": config.method_steps, "parameters": parameters, "seconds": round(seconds, 1)}
+    write_json(report, {"task": task.name, "method": method, "seed": seed, **figures})
+    print(f"{method} {task.name} seed {seed}: {json.dumps(figures)} → {output}")
+
+
+def load_policy(task: Task, method: str, seed: int, path: Path) -> Policy:
+    """A trained method, ready to act.
+
+    Raises:
+        UserError: the file is missing, damaged or of another method.
+    """
+    tensors, header = load_weights(path, method)
+    policy: Policy = method_module(method).Policy(task, {key: value for key, value in header.items() if key != "kind"})
+    policy.load_state_dict(tensors)
+    policy.requires_grad_(False).eval().to(choose_device())
+    policy.start(seed)
+    return policy

@@ -1,0 +1,99 @@
+"""RvS (Emmons et al., 2022): actions by supervised learning, given what is to come of them.
+
+Without a goal the outcome is the mean reward of the episode's remaining steps (RvS-R), with one it is the goal (RvS-G).
+Width, learning rate and loss are the paper's; its batch of 16384 is not.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dmemm.config import MethodConfig
+from dmemm.data.raw import RawData, episode_slices
+from dmemm.methods import base
+from dmemm.progress import progress
+from dmemm.tasks import Task
+
+_WIDTH = 1024
+_BATCH = 256
+_LEARNING_RATE = 1e-3
+
+
+class Policy(base.Policy):
+    """Two hidden layers from state and outcome to the action.
+
+    Attributes:
+        target: shape (1,), the standardised outcome asked for: the mean reward a step of the data's best episode.
+    """
+
+    target: Tensor
+
+    def __init__(self, task: Task, header: dict[str, int]) -> None:
+        """Build the layers."""
+        super().__init__(task, header)
+        self.register_buffer("target", torch.zeros(1))
+        self.network = nn.Sequential(
+            nn.Linear(self.observation_dim + (task.goal_dim or 1), _WIDTH),
+            nn.ReLU(),
+            nn.Linear(_WIDTH, _WIDTH),
+            nn.ReLU(),
+            nn.Linear(_WIDTH, self.action_dim),
+        )
+
+    def forward(self, s: Tensor, outcome: Tensor) -> Tensor:
+        """Normalised actions (batch, Da) for normalised states (batch, Ds) and outcomes (batch, goal_dim or 1)."""
+        return self.network(torch.cat([s, outcome], dim=-1))
+
+    def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
+        """See `base.Policy`."""
+        outcome = self.target.expand(len(observations), 1) if goals is None else goals
+        return self(observations, outcome).clamp(self.low, self.high)
+
+
+def mean_rewards_to_go(raw: RawData, task: Task) -> tuple[NDArray[np.float64], float]:
+    """Of each transition, shape (N,), and of the best episode from its start.
+
+    The mean is over the steps that an episode may still last, so one that falls early is worth less.
+    """
+    slices = episode_slices(raw.ended)
+    start, end = (np.repeat(slices[:, side], slices[:, 1] - slices[:, 0]) for side in (0, 1))
+    index = np.arange(len(raw.rewards))
+    total = np.concatenate([[0.0], np.cumsum(raw.rewards, dtype=np.float64)])
+    left = np.maximum(task.episode_steps - (index - start), end - index)
+    means = (total[end] - total[index]) / left
+    return means, float(means[slices[:, 0]].max())
+
+
+def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
+    """Least squares on the data's actions."""
+    policy = Policy.of(task, raw).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    s = policy.normalise(raw.observations)
+    s_next = policy.normalise(raw.next_observations)
+    action_dim = policy.action_dim
+    a = (torch.as_tensor(raw.actions, device=device) - policy.center[:action_dim]) / policy.scale[:action_dim]
+    slices = episode_slices(raw.ended)
+    ends = torch.as_tensor(np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0]))
+    means, best = mean_rewards_to_go(raw, task)
+    deviation = float(means.std()) or 1.0
+    policy.target.fill_((best - float(means.mean())) / deviation)
+    outcomes = torch.as_tensor((means - means.mean()) / deviation, dtype=torch.float32, device=device)[:, None]
+
+    optimiser = torch.optim.Adam(policy.parameters(), lr=_LEARNING_RATE, fused=True)
+    bar = progress(config.method_steps, f"rvs {task.name} seed {seed}")
+    for _ in range(config.method_steps):
+        index = torch.randint(len(a), (_BATCH,), generator=generator)
+        if task.has_goal:  # where the same episode is at some later step
+            later = index + (torch.rand(_BATCH, generator=generator) * (ends[index] - index)).long()
+            outcome = s_next[later, : task.goal_dim]
+        else:
+            outcome = outcomes[index]
+        loss = functional.mse_loss(policy(s[index], outcome), a[index])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        bar.update()
+    bar.close()
+    return policy

@@ -1,0 +1,204 @@
+"""What each subcommand does: its arguments and parameters, handed to the stage. The docstrings are the help's text."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from dmemm.config import (
+    DownloadConfig,
+    DynamicsConfig,
+    EpisodesConfig,
+    EvaluateConfig,
+    MethodConfig,
+    Params,
+    RewardConfig,
+    SegmentConfig,
+    StageConfig,
+    TrainConfig,
+    load_params,
+    override,
+)
+from dmemm.errors import UserError
+from dmemm.tasks import get_task
+from dmemm.variants import get_variant
+
+# Stages import what they need when they run: torch takes seconds, and `--help` or a table need none of it.
+
+
+def _params(arguments: argparse.Namespace, config: type[StageConfig]) -> Params:
+    """The stage's parameters: those given on the command line, the others from params.yaml."""
+    unknown = [a for a in arguments.assignments if a.partition("=")[0] not in config.parameters()]
+    if unknown:
+        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(config.parameters())}")
+    return override(load_params(Path("params.yaml")), arguments.assignments)
+
+
+def download(arguments: argparse.Namespace) -> None:
+    """Fetch or make a data set and check it."""
+    from dmemm.data.download import download
+
+    task = get_task(arguments.task)
+    config = DownloadConfig.resolve(_params(arguments, DownloadConfig), task)
+    download(task, config, arguments.output, arguments.statistics)
+
+
+def segment(arguments: argparse.Namespace) -> None:
+    """Index the windows of a data set."""
+    from dmemm.data.segments import segment
+
+    task = get_task(arguments.task)
+    segment(task, SegmentConfig.resolve(_params(arguments, SegmentConfig), task), arguments.raw, arguments.output)
+
+
+def dynamics(arguments: argparse.Namespace) -> None:
+    """Train the transition ensemble."""
+    from dmemm.models.regression import train_dynamics
+
+    task = get_task(arguments.task)
+    config = DynamicsConfig.resolve(_params(arguments, DynamicsConfig), task)
+    train_dynamics(task, config, arguments.raw, arguments.output, arguments.report)
+
+
+def reward(arguments: argparse.Namespace) -> None:
+    """Train the reward model."""
+    from dmemm.models.regression import train_reward
+
+    task = get_task(arguments.task)
+    config = RewardConfig.resolve(_params(arguments, RewardConfig), task)
+    train_reward(task, config, arguments.raw, arguments.output, arguments.report)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a variant's diffusion model (eq. 12)."""
+    from dmemm.training.train import train
+
+    task, variant = get_task(arguments.task), get_variant(arguments.variant)
+    config = TrainConfig.resolve(_params(arguments, TrainConfig), task, variant)
+    train(
+        task,
+        config,
+        arguments.seed,
+        raw_path=arguments.raw,
+        segments_path=arguments.segments,
+        dynamics_path=arguments.dynamics,
+        reward_path=arguments.reward,
+        output=arguments.output,
+        curve=arguments.curve,
+    )
+
+
+def _plan(arguments: argparse.Namespace, run: Callable[..., None], **paths: Path) -> None:
+    """Run a stage that plans with a trained network."""
+    task, variant = get_task(arguments.task), get_variant(arguments.variant)
+    run(
+        task,
+        variant.name,
+        EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant),
+        arguments.seed,
+        model_path=arguments.model,
+        dynamics_path=arguments.dynamics,
+        reward_path=arguments.reward,
+        output=arguments.output,
+        **paths,
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Plan and act under guidance (eq. 13)."""
+    from dmemm.evaluation.evaluate import evaluate
+
+    _plan(arguments, evaluate, statistics_path=arguments.statistics)
+
+
+def train_method(arguments: argparse.Namespace) -> None:
+    """Train another method."""
+    from dmemm.methods.base import train_method
+
+    task = get_task(arguments.task)
+    config = MethodConfig.resolve(_params(arguments, MethodConfig), task)
+    train_method(
+        task, arguments.method, config, arguments.seed,
+        raw_path=arguments.raw, output=arguments.output, report=arguments.report,
+    )  # fmt: skip
+
+
+def evaluate_method(arguments: argparse.Namespace) -> None:
+    """Score another method."""
+    from dmemm.methods.evaluate import evaluate_method
+
+    task = get_task(arguments.task)
+    config = EpisodesConfig.resolve(_params(arguments, EpisodesConfig), task)
+    evaluate_method(
+        task, arguments.method, config, arguments.seed,
+        model_path=arguments.model, statistics_path=arguments.statistics, output=arguments.output,
+    )  # fmt: skip
+
+
+def consistency(arguments: argparse.Namespace) -> None:
+    """Compare plans with what happens."""
+    from dmemm.evaluation.consistency import consistency
+
+    _plan(arguments, consistency, raw_path=arguments.raw, segments_path=arguments.segments)
+
+
+def pictures(arguments: argparse.Namespace) -> None:
+    """Draw plans and what happened."""
+    from dmemm.evaluation.pictures import pictures
+
+    _plan(arguments, pictures, denoising=arguments.denoising, animation=arguments.animation)
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Write a table of the paper from score files."""
+    from dmemm.reporting.tables import write_table
+
+    write_table(arguments.number, arguments.scores, arguments.published, arguments.outputs, arguments.long)
+
+
+def intervals(arguments: argparse.Namespace) -> None:
+    """Compare variants over all tasks and seeds."""
+    from dmemm.reporting.intervals import write_intervals
+
+    write_intervals(arguments.scores, arguments.outputs)
+
+
+def figure(arguments: argparse.Namespace) -> None:
+    """Draw Figure 1 from score files."""
+    from dmemm.reporting.figures import write_figure1
+
+    write_figure1(arguments.scores, arguments.params, arguments.outputs)
+
+
+def curves(arguments: argparse.Namespace) -> None:
+    """Draw the losses along training."""
+    from dmemm.reporting.curves import write_curves
+
+    write_curves(arguments.curves, arguments.outputs)
+
+
+def study(arguments: argparse.Namespace) -> None:
+    """Compare the method's choices."""
+    from dmemm.reporting.study import write_study
+
+    write_study(arguments.scores, arguments.consistency, arguments.outputs)
+
+
+def consistency_table(arguments: argparse.Namespace) -> None:
+    """Compare the variants' plans."""
+    from dmemm.reporting.consistency import write_consistency
+
+    write_consistency(arguments.consistency, arguments.outputs)
+
+
+def metrics(arguments: argparse.Namespace) -> None:
+    """Collect the tables' averages for `dvc metrics`."""
+    from dmemm.reporting.tables import write_metrics
+
+    write_metrics(arguments.tables, arguments.output)
+
+
+def setting(arguments: argparse.Namespace) -> None:
+    """Put a setting's values into params.yaml."""
+    from dmemm.settings import apply_setting
+
+    apply_setting(arguments.name, Path("params.yaml"))

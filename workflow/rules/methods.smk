@@ -1,0 +1,65 @@
+# Other methods: raw data → policy → scores in the same episodes. Whatever is in dmemm/methods has its paths; dvc.yaml
+# has those of params.yaml's `methods`.
+
+
+def train_method_rule(name):
+    rule:
+        name:
+            f"train_{name}"
+        input:
+            task=TASK,
+            raw=RAW,
+            code=sources("dmemm.methods.base", f"dmemm.methods.{name}"),
+        output:
+            model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
+            report=f"results/models/{{task}}/{name}/seed{{seed}}.json",
+        log:
+            f"logs/train/{{task}}/{name}/seed{{seed}}.log",
+        benchmark:
+            f"logs/train/{{task}}/{name}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=growing(6000),
+            runtime=growing(1440),
+            gpu=GPU,
+        params:
+            **assignments(config, MethodConfig.parameters()),
+        shell:
+            f"python -m dmemm train-method {{wildcards.task}} {name} {{wildcards.seed}} --raw {{input.raw}}"
+            " --output {output.model} --report {output.report} --set {params:q} > {log} 2>&1"
+
+
+def evaluate_method_rule(name, multi2d):
+    data, task = ("maze2d-{maze}", "multi2d-{maze}") if multi2d else ("{task}", "{task}")
+
+    rule:
+        name:
+            f"evaluate_multi2d_{name}" if multi2d else f"evaluate_{name}"
+        input:
+            task=TASK.replace("{task}", task),
+            model=f"results/models/{data}/{name}/seed{{seed}}.safetensors",
+            statistics=STATISTICS.replace("{task}", data),
+            code=sources("dmemm.methods.evaluate", f"dmemm.methods.{name}"),
+        output:
+            scores=f"results/eval/{name}/{task}/seed{{seed}}.json",
+        log:
+            f"logs/evaluate/{name}/{task}/seed{{seed}}.log",
+        benchmark:
+            f"logs/evaluate/{name}/{task}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=growing(6000),
+            runtime=growing(720),
+            gpu=GPU,
+        params:
+            **assignments(config, EpisodesConfig.parameters()),
+        shell:
+            f"python -m dmemm evaluate-method {argument(task)} {name} {{wildcards.seed}}"
+            " --model {input.model} --statistics {input.statistics} --output {output.scores} --set {params:q}"
+            " > {log} 2>&1"
+
+
+for name in METHODS:
+    train_method_rule(name)
+    evaluate_method_rule(name, multi2d=False)
+    evaluate_method_rule(name, multi2d=True)
