@@ -4,4 +4,4 @@ A method is a module of this package with a function `train` and a class `Policy
 """
 
 # Name, in params.yaml's `methods` and in paths, and as tables print it.
-METHODS = {"mppi": "MPPI", "rvs": "RvS"}
+METHODS = {"hd": "HD-DA", "mppi": "MPPI", "rvs": "RvS"}

@@ -9,9 +9,9 @@ import torch
 from dmemm.config import MethodConfig
 from dmemm.data.raw import RawData
 from dmemm.errors import UserError
-from dmemm.methods import METHODS, mppi, rvs
+from dmemm.methods import METHODS, hd, mppi, rvs
 from dmemm.methods.base import load_policy, method_module, train_method
-from dmemm.tasks import Task
+from dmemm.tasks import Task, get_task
 
 CPU = torch.device("cpu")
 POINT = Task("point", "Point-v0", 20, 0.0, 1.0, {})
@@ -56,6 +56,9 @@ def walk(policy, start, goals=None, steps=20):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(rvs, "_WIDTH", 128)
+    sizes = dataclasses.replace(hd._TRAINING, unet_width=16, unet_mults=(1, 2), diffusion_steps=10)
+    monkeypatch.setattr(hd, "_TRAINING", sizes)
+    monkeypatch.setattr(hd, "_HORIZON", 16)
 
 
 STARTS = [[0.8, -0.8], [-0.9, 0.2], [0.1, 0.9]]
@@ -117,6 +120,67 @@ def test_rvs_goes_to_its_goal():
     assert (closest < 0.2).all(), closest
 
 
+def test_hd_goes_to_its_goal_in_an_open_maze(monkeypatch):
+    # Straight lines from rest to rest; an action is the change of place and of velocity, v' = (v + a) / 2, p' = p + v'.
+    monkeypatch.setattr(hd, "_HORIZONS", {"umaze": 16})
+    monkeypatch.setattr(hd, "_STRIDE_IN_MAZES", 4)
+    rng = np.random.default_rng(0)
+    start, goal = rng.uniform(0, 4, (2, 300, 1, 2))
+    share = (1 - np.cos(np.pi * np.linspace(0, 1, 17)))[:, None] / 2
+    places = start + share * (goal - start)
+    velocities = np.diff(places, axis=1, prepend=places[:, :1])
+    s = np.concatenate([places, velocities], axis=2)
+    a = np.diff(s, axis=1).reshape(300, 16, 2, 2).sum(axis=2)
+    raw = raw_data(s[:, :-1].reshape(-1, 4), a.reshape(-1, 2), s[:, 1:].reshape(-1, 4), np.zeros(4800), 16)
+    policy = hd.train(get_task("maze2d-umaze"), raw, MethodConfig(250), 0, CPU)
+    policy.start(0)
+    observations, goals = s[::60, 0].astype(np.float32), s[::60, -1, :2].astype(np.float32)
+    away = np.linalg.norm(goals - observations[:, :2], axis=1)
+    for _ in range(16):
+        v = (observations[:, 2:] + policy.act(observations, goals)) / 2
+        observations = np.concatenate([observations[:, :2] + v, v], axis=1).astype(np.float32)
+    left = np.linalg.norm(goals - observations[:, :2], axis=1)
+    assert away.mean() > 1 and (left < 0.6).all(), (away, left)
+
+
+def test_next_actions_and_their_rewards_are_those_of_a_loop():
+    rng = np.random.default_rng(0)
+    a, r = rng.normal(size=(23, 2)), rng.normal(size=23)
+    raw = raw_data(np.zeros((23, 2)), a, np.zeros((23, 2)), r, 7)
+    blocks = hd.with_next_actions(raw, 3)
+    for i in range(23):
+        last = min(7 * (i // 7) + 6, 22)
+        np.testing.assert_array_equal(
+            blocks.actions[i].reshape(3, 2), [raw.actions[min(i + j, last)] for j in range(3)]
+        )
+        expected = sum(float(raw.rewards[i + j]) for j in range(3) if i + j <= last)
+        assert blocks.rewards[i] == pytest.approx(expected, abs=1e-6)
+
+
+def test_hd_fills_in_its_subgoals_and_follows_the_whole_path():
+    task = get_task("maze2d-umaze")
+    rng = np.random.default_rng(0)
+    s = rng.uniform(-1, 1, (400, 4)) * [2, 2, 3, 3] + [2, 2, 0, 0]
+    raw = raw_data(s, rng.uniform(-1, 1, (400, 2)), s, np.zeros(400), 200)
+    policy = hd.train(task, raw, MethodConfig(1), 0, CPU)
+    observations, goals = s[:3].astype(np.float32), np.array([[1, 1], [3, 1], [2, 3]], np.float32)
+    actions = policy.act(observations, goals)
+    path = (policy.plans * policy.scale + policy.center).numpy()[..., 2:]
+    assert path.shape == (3, 129, 4)
+    np.testing.assert_allclose(path[:, 0], observations, atol=1e-4)
+    np.testing.assert_allclose(path[:, -1], np.pad(goals, ((0, 0), (0, 2))), atol=1e-4)
+    away = path[:, 1] - observations
+    np.testing.assert_allclose(actions, away[:, :2] + away[:, 2:], atol=1e-3)
+    for _ in range(127):
+        policy.act(observations, goals)
+    whole = policy.plans
+    policy.act(observations, goals)
+    assert policy.age == 1 and (policy.plans != whole).any()
+    subgoals = torch.randn(5, 4)
+    pieces = policy.between(subgoals[:-1], subgoals[1:])[..., 2:]
+    assert (pieces[:, 0] == subgoals[:-1]).all() and (pieces[:, -1] == subgoals[1:]).all()
+
+
 def test_mean_rewards_to_go_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     r = rng.normal(size=50).astype(np.float32)
@@ -163,5 +227,5 @@ def test_weights_of_another_method_and_unknown_names_are_refused(tmp_path, monke
     train_method(POINT, "rvs", MethodConfig(2), 0, raw_path=tmp_path, **files)
     with pytest.raises(UserError, match="holds rvs, but mppi was expected"):
         load_policy(POINT, "mppi", 0, files["output"])
-    with pytest.raises(UserError, match="os: unknown method; choose one of mppi, rvs"):
+    with pytest.raises(UserError, match="os: unknown method; choose one of hd, mppi, rvs"):
         method_module("os")

@@ -1,0 +1,175 @@
+"""Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): plans of every n-th state, filled in by others.
+
+Both levels are Diffuser's U-Net. A step of the upper level is a state with the n actions that follow it; the lower
+level makes the n steps between two of its states. Without a goal the upper level is guided by a model of the n steps'
+reward.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmemm.config import EvaluateConfig, MethodConfig, RewardConfig, TrainConfig
+from dmemm.data.raw import RawData, episode_slices
+from dmemm.data.segments import Segments, make_segments
+from dmemm.data.windows import Windows
+from dmemm.device import choose_device
+from dmemm.diffusion.guidance import Guide, sample_plans
+from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.objective import Objective
+from dmemm.errors import UserError
+from dmemm.methods import base
+from dmemm.models.mechanisms import RewardModel
+from dmemm.models.regression import fit_reward
+from dmemm.progress import progress
+from dmemm.tasks import Task
+from dmemm.training.train import gradient_step, new_state
+
+_HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan; DMEMM's and Diffuser's
+_HORIZON = 32
+_STRIDE, _STRIDE_IN_MAZES = 4, 16
+_REWARD = RewardConfig(64, 20, 3)  # width, epochs, patience
+_TRAINING = TrainConfig(
+    lambda_tr=0.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, unet_width=32, unet_mults=(1, 2, 4),
+    train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995, first_action_weight=1.0, predict="sample",
+    denoise="tweedie", modulation_weight="uniform", weighting=False,
+)  # fmt: skip
+_PLANNING = EvaluateConfig(
+    alpha=0.001, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0,
+    warm_start=0, execute="actions",
+)  # fmt: skip
+
+
+class Policy(base.Policy):
+    """Two diffusion models; a plan to a goal is followed to its end (in mazes its states), others are made anew."""
+
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
+        """Build both levels."""
+        super().__init__(task, header)
+        self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
+        self.horizon = _HORIZONS.get(task.body, _HORIZON)
+        device = choose_device()
+        upper = {"action_dim": self.stride * self.action_dim, "horizon": self.horizon // self.stride + 1}
+        self.upper = DiffusionModel(self._sizes(**upper, end_dim=task.end_dim), device)
+        lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
+        self.lower = DiffusionModel(self._sizes(**lower, end_dim=self.observation_dim), device)
+        self.reward = RewardModel(self.observation_dim, upper["action_dim"], 1, _REWARD.mechanism_width)
+        self.generator = torch.Generator(device)
+        self.reset()
+
+    def _sizes(self, **sizes: int) -> dict[str, Any]:
+        config = {name: getattr(_TRAINING, name) for name in ("diffusion_steps", "predict", "unet_width", "unet_mults")}
+        return {**sizes, **config, "observation_dim": self.observation_dim}
+
+    def start(self, seed: int) -> None:
+        """Seed the plans' noise."""
+        self.generator.manual_seed(seed)
+
+    def reset(self) -> None:
+        """Forget the plans."""
+        self.plans, self.age = torch.zeros(0), 0
+
+    def subgoals(self, s: Tensor, goals: Tensor | None) -> Tensor:
+        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds)."""
+        model = self.upper
+        values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
+        values[:, 0, model.action_dim :] = s
+        if goals is not None:
+            goal = slice(model.action_dim, model.action_dim + self.task.goal_dim)
+            # In mazes at rest: the other given entries of the end are velocities.
+            values[:, -1] = -model.center / model.scale
+            values[:, -1, goal] = goals
+        guide = Guide(model.action_dim, None if self.task.has_goal else self.reward, None, 0.0)
+        return sample_plans(model, guide, values, _PLANNING, self.generator)[..., model.action_dim :]
+
+    def between(self, first: Tensor, last: Tensor) -> Tensor:
+        """The lower level's plans between states (n, Ds): shape (n, stride + 1, Da + Ds)."""
+        values = torch.zeros(len(first), self.stride + 1, self.lower.center.shape[0], device=first.device)
+        values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
+        return sample_plans(self.lower, Guide(self.action_dim, None, None, 0.0), values, _PLANNING, self.generator)
+
+    def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
+        """See `base.Policy`."""
+        if not self.task.has_goal:
+            subgoals = self.subgoals(observations, goals)
+            return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
+        # A plan ends at the goal when it is over: replanned at every step, it would never get there.
+        if len(self.plans) != len(observations) or self.age == self.horizon:
+            self.plans, self.age = self.whole(self.subgoals(observations, goals)), 0
+        self.age += 1
+        if not self.task.is_maze:
+            return self.plans[:, self.age - 1, : self.action_dim]
+        away = (self.plans[:, self.age, self.action_dim :] - observations) * self.scale[self.action_dim :]
+        scale, center = self.scale[: self.action_dim], self.center[: self.action_dim]
+        return (away[:, :2] + away[:, 2:] - center) / scale  # a = Δposition + Δvelocity
+
+    def whole(self, subgoals: Tensor) -> Tensor:
+        """Plans through subgoals (batch, horizon / stride + 1, Ds): shape (batch, horizon + 1, Da + Ds)."""
+        pieces = self.between(subgoals[:, :-1].flatten(0, 1), subgoals[:, 1:].flatten(0, 1))
+        steps = pieces[:, :-1].reshape(len(subgoals), self.horizon, -1)
+        return torch.cat([steps, pieces.view(len(subgoals), -1, *pieces.shape[1:])[:, -1, -1:]], dim=1)
+
+
+class _Sparse(Windows):
+    """Windows of every n-th step."""
+
+    def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device, stride: int) -> None:
+        super().__init__(raw, segments, task, device)
+        self._offsets = torch.arange(0, segments.horizon, stride, device=device)
+
+
+def with_next_actions(raw: RawData, count: int) -> RawData:
+    """The same steps, each with the actions and the summed rewards of its next `count` steps.
+
+    After an episode's end its last action is repeated, and there is no reward.
+    """
+    slices = episode_slices(raw.ended)
+    ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])[:, None]
+    steps = np.arange(len(raw.rewards))[:, None] + np.arange(count)
+    index = np.minimum(steps, ends - 1)
+    actions = raw.actions[index].reshape(len(raw.rewards), -1)
+    rewards = np.where(steps < ends, raw.rewards[index], 0).sum(axis=1, dtype=np.float32)
+    return dataclasses.replace(raw, actions=actions, rewards=rewards)
+
+
+def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
+    """Both levels by Diffuser's loss, `method_steps` each; the reward by least squares."""
+    policy = Policy.of(task, raw)
+    blocks = with_next_actions(raw, policy.stride)
+    if not task.has_goal:
+        policy.reward.load_state_dict(fit_reward(task, blocks, _REWARD, seed)[0].state_dict())
+    policy.to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)
+    _fit(policy.upper, _Sparse(blocks, segments, task, device, policy.stride), segments, config, generator, "upper")
+    segments = make_segments(raw, task, policy.stride + 1, weight_floor=1.0)
+    if not task.has_goal:  # the end of a window is given to the network, so it must have happened
+        segments = dataclasses.replace(segments, held_out=segments.lengths <= policy.stride)
+    if segments.held_out.all():
+        raise UserError(f"{task.name}: no episode lasts {policy.stride + 1} steps; hd needs longer ones")
+    _fit(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "lower")
+    return policy
+
+
+def _fit(
+    model: DiffusionModel,
+    windows: Windows,
+    segments: Segments,
+    config: MethodConfig,
+    generator: torch.Generator,
+    level: str,
+) -> None:
+    model.set_normaliser(segments.normaliser)
+    objective = Objective(dataclasses.replace(_TRAINING, train_steps=config.method_steps), model, None, None)
+    state = new_state(objective, generator)
+    for _ in progress(range(config.method_steps), f"hd {level}"):
+        gradient_step(objective, windows, state)
+    if not state.is_finite():
+        raise UserError(f"hd {level}: the weights are not finite; look for outliers in the data")
+    with torch.no_grad():
+        torch._foreach_copy_(state.parameters, state.average)
