@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: table1 table2 table3 figure1 all report test test-workflow quick paper lock install
+.PHONY: methods table1 table2 table3 figure1 all report test test-workflow quick paper lock install
 
 install: $(STAMP)
 
@@ -12,6 +12,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
 	$(BIN)/pip install --quiet --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+# What trains the methods of d3rlpy, which wants other versions: its own packages before those of .venv.
+methods: .venv-methods/installed
+
+.venv-methods/installed: requirements-methods.lock $(STAMP)
+	$(BIN)/python -m venv .venv-methods
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(.venv-methods/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beneath.pth
+	.venv-methods/bin/pip install --quiet --no-deps --requirement requirements-methods.lock
 	touch $@
 
 table1 table2 table3: install

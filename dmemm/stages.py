@@ -1,6 +1,8 @@
 """What each subcommand does: its arguments and parameters, handed to the stage. The docstrings are the help's text."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +21,12 @@ from dmemm.config import (
     override,
 )
 from dmemm.errors import UserError
+from dmemm.methods import BY_D3RLPY
 from dmemm.tasks import get_task
 from dmemm.variants import get_variant
+
+ROOT = Path(__file__).parents[1]
+METHODS_ENVIRONMENT = ".venv-methods"
 
 # Stages import what they need when they run: torch takes seconds, and `--help` or a table need none of it.
 
@@ -112,6 +118,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def train_method(arguments: argparse.Namespace) -> None:
     """Train another method."""
+    python = ROOT / METHODS_ENVIRONMENT / "bin" / "python"
+    if arguments.method in BY_D3RLPY and Path(sys.prefix).name != METHODS_ENVIRONMENT and python.exists():
+        # The same command there; by its own folder the package is found, and by no other way.
+        os.execve(python, [str(python), "-m", "dmemm", *sys.argv[1:]], {**os.environ, "PYTHONPATH": str(ROOT)})
     from dmemm.methods.base import train_method
 
     task = get_task(arguments.task)

@@ -69,6 +69,11 @@ class Policy(nn.Module):
         policy.high.copy_(torch.as_tensor(actions.high))
         return policy
 
+    @property
+    def size(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def start(self, seed: int) -> None:
         """Seed what is random; called once after loading."""
 
@@ -127,8 +132,7 @@ def train_method(
     policy: Policy = method_module(method).train(task, read_raw(raw_path), config, seed, choose_device())
     seconds = time.perf_counter() - start
     save_weights(output, policy.state_dict(), {"kind": method, **policy.header})
-    parameters = sum(parameter.numel() for parameter in policy.parameters())
-    figures = {"steps": config.method_steps, "parameters": parameters, "seconds": round(seconds, 1)}
+    figures = {"steps": config.method_steps, "parameters": policy.size, "seconds": round(seconds, 1)}
     write_json(report, {"task": task.name, "method": method, "seed": seed, **figures})
     print(f"{method} {task.name} seed {seed}: {json.dumps(figures)} → {output}")
 

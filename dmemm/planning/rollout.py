@@ -67,6 +67,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episo
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     reached, running = np.zeros(episodes, dtype=bool), np.ones(episodes, dtype=bool)
     seconds, made = 0.0, actor.plans_made
+    take_rewards = getattr(actor, "take_rewards", None)  # of a method that acts by what it has earned
     actor.reset()
 
     def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -92,14 +93,18 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episo
             except UserError as error:
                 raise UserError(f"{task.name}: seed {seed}, step {t} (observations are episodes): {error}") from error
             seconds += time.perf_counter() - start
+            rewards = np.zeros(episodes, np.float32)
             for i in np.flatnonzero(running).tolist():
                 state, reward, terminated, truncated, infos[i] = attempt(i, envs[i].step, actions[i])
+                rewards[i] = reward
                 returns[i], lengths[i], observations[i] = returns[i] + reward, lengths[i] + 1, state
                 states[i].append(state)
                 reached[i] |= task.has_goal and bool(infos[i]["success"])
                 running[i] = not (terminated or truncated)
             if not running.any():
                 break
+            if take_rewards is not None:
+                take_rewards(rewards)
     finally:
         for env in envs:
             env.close()

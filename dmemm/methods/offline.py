@@ -1,0 +1,209 @@
+"""Offline RL by d3rlpy: its algorithms trained on the same raw data, its policies kept as ONNX graphs.
+
+d3rlpy is installed apart (`make methods`), in an environment that only training uses: `dmemm train-method` goes on
+there by itself.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dmemm.config import MethodConfig
+from dmemm.data.raw import RawData, episode_slices
+from dmemm.errors import UserError
+from dmemm.methods import base
+from dmemm.progress import progress
+from dmemm.tasks import Task
+
+_GOAL_RADIUS = 0.5  # of a maze: within it the reward is 1
+_GOAL_SHARE = 0.05  # elsewhere: of the normalised range
+
+
+class Policy(base.Policy):
+    """A graph from observations, with the goal behind them if there is one, to actions.
+
+    Actions are in [-1, 1] there, from the smallest to the largest of the data; observations are the environment's.
+
+    Attributes:
+        graph: uint8, the bytes of the ONNX file.
+    """
+
+    graph: Tensor
+
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
+        """Make room for the graph; `start` reads it."""
+        super().__init__(task, header)
+        self.register_buffer("graph", torch.zeros(header["graph_bytes"], dtype=torch.uint8))
+
+    @property
+    def size(self) -> int:
+        """Number of trained parameters."""
+        return self.header["parameters"]
+
+    def start(self, seed: int) -> None:
+        """Read the graph; the seed is that of its random operators (BCQ and BEAR draw actions and take the best)."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        onnxruntime.set_seed(seed)
+        content = self.graph.cpu().numpy().tobytes()
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(self, **inputs: NDArray[Any]) -> Tensor:
+        """The graph's actions, normalised as the policy's, shape (batch, Da)."""
+        (actions,) = self.session.run(None, inputs)
+        share = (torch.as_tensor(actions, device=self.low.device) + 1) / 2
+        return self.low + share * (self.high - self.low)
+
+    def environment(self, observations: Tensor, goals: Tensor | None) -> NDArray[np.float32]:
+        """What the graph knows of normalised observations (batch, Ds) and goals: shape (batch, Ds or Ds + goal_dim)."""
+        scale, center = self.scale[self.action_dim :], self.center[self.action_dim :]
+        parts = [observations * scale + center]
+        if goals is not None:
+            parts.append(goals * scale[: self.task.goal_dim] + center[: self.task.goal_dim])
+        return torch.cat(parts, dim=-1).float().cpu().numpy()
+
+    def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
+        """See `base.Policy`."""
+        return self.run(observations=self.environment(observations, goals))
+
+
+def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) -> dict[str, NDArray[Any]]:
+    """Episodes as d3rlpy takes them; those of a task with goals once towards their own ends, once towards any place.
+
+    Args:
+        raw: the data.
+        task: whether it has goals.
+        scale: of the places, shape (goal_dim,), as the normaliser's.
+        seed: of the places.
+
+    Returns:
+        `observations` (n, Ds or Ds + goal_dim), `actions`, `rewards`, `terminals`, `timeouts`; n is N, or 2 N with
+        goals, whose reward is 1 wherever the next observation is at the goal (hindsight, Andrychowicz et al., 2017).
+    """
+    keys = ("observations", "actions", "rewards", "terminals", "timeouts")
+    values = {key: getattr(raw, key) for key in keys}
+    values["timeouts"] = raw.timeouts & ~raw.terminals
+    if not task.has_goal:
+        return values
+    places = raw.next_observations[:, : task.goal_dim]
+    slices = episode_slices(raw.ended)
+    lengths = slices[:, 1] - slices[:, 0]
+    drawn = np.random.default_rng(seed).integers(len(places), size=len(slices))
+    copies = []
+    for chosen in (slices[:, 1] - 1, drawn):
+        goals = np.repeat(places[chosen], lengths, axis=0)
+        away = places - goals
+        near = np.linalg.norm(away, axis=1) <= _GOAL_RADIUS
+        if not task.is_maze:
+            near = np.linalg.norm(away / scale, axis=1) <= _GOAL_SHARE
+        observations = np.concatenate([raw.observations, goals], axis=1)
+        copies.append({**values, "observations": observations, "rewards": near.astype(np.float32)})
+    return {key: np.concatenate([copy[key] for copy in copies]) for key in keys}
+
+
+def fit(
+    algorithm: Callable[[Task, int, NDArray[np.float64]], Any],
+    network: Callable[[Any], tuple[nn.Module, dict[str, Tensor]]],
+    policy_class: type[Policy],
+    task: Task,
+    raw: RawData,
+    config: MethodConfig,
+    seed: int,
+    device: torch.device,
+) -> Policy:
+    """Train an algorithm of d3rlpy and take its policy over.
+
+    Args:
+        algorithm: (task, steps, the episodes' returns) → d3rlpy's configuration.
+        network: the trained algorithm → what to export: a module that gives actions, and examples of its inputs.
+        policy_class: what is made of it.
+        task: the task.
+        raw: its data.
+        config: `method_steps`.
+        seed: of everything random.
+        device: to train on.
+
+    Raises:
+        UserError: d3rlpy is not installed here, or training has diverged.
+    """
+    if find_spec("d3rlpy") is None:
+        raise UserError("this method is trained by d3rlpy, in an environment of its own; run `make methods`")
+    warnings.filterwarnings("ignore", module="gym|torch.jit|torch.onnx")
+    import d3rlpy
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    d3rlpy.seed(seed)
+    bare = base.Policy.of(task, raw)
+    low, high = bare.low.numpy(), bare.high.numpy()
+    scale, center = bare.scale.numpy(), bare.center.numpy()
+    data = relabelled(raw, task, scale[bare.action_dim : bare.action_dim + task.goal_dim], seed)
+    normalised = (data["actions"] - center[: bare.action_dim]) / scale[: bare.action_dim]
+    data["actions"] = (2 * (normalised - low) / np.maximum(high - low, 1e-6) - 1).clip(-1, 1).astype(np.float32)
+    ends = np.flatnonzero(data["terminals"] | data["timeouts"])
+    returns = np.diff(np.cumsum(data["rewards"], dtype=np.float64)[ends], prepend=0)
+    trained = algorithm(task, config.method_steps, returns).create("cuda:0" if device.type == "cuda" else "cpu")
+    bar = progress(config.method_steps, f"{type(trained).__name__} {task.name} seed {seed}")
+    trained.fit(
+        d3rlpy.dataset.MDPDataset(**data), n_steps=config.method_steps, n_steps_per_epoch=config.method_steps,
+        show_progress=False, logger_adapter=d3rlpy.logging.NoopAdapterFactory(), callback=lambda *_: bar.update(),
+    )  # fmt: skip
+    bar.close()
+    module, examples = network(trained)
+    module = module.to(trained.impl.device).eval()
+    parameters = list(module.parameters())
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.onnx"
+        # The tracing exporter: the other one stops at the distributions' checks of their arguments.
+        torch.onnx.export(
+            module, tuple(x.to(trained.impl.device) for x in examples.values()), path, dynamo=False,
+            input_names=list(examples), dynamic_axes={name: {0: "batch"} for name in examples},
+        )  # fmt: skip
+        content = path.read_bytes()
+    policy = policy_class.of(
+        task, raw, graph_bytes=len(content), parameters=sum(p.numel() for p in parameters),
+        best_return=float(returns.max()),
+    )  # fmt: skip
+    policy.graph.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    return policy
+
+
+class _Best(nn.Module):
+    """The best action of one of d3rlpy's actor-critics."""
+
+    def __init__(self, trained: Any) -> None:
+        super().__init__()
+        self.impl = trained.impl
+        modules = (getattr(self.impl.modules, name) for name in self.impl.modules.__dataclass_fields__)
+        self.parts = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.impl.predict_best_action(observations)
+
+
+def _best(trained: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    return _Best(trained), {"observations": torch.zeros(2, *trained.impl.observation_shape)}
+
+
+def actor_critic(
+    algorithm: Callable[[Task, int, NDArray[np.float64]], Any],
+) -> Callable[[Task, RawData, MethodConfig, int, torch.device], Policy]:
+    """The function `train` of a method: from (task, steps, the episodes' returns) to d3rlpy's configuration."""
+
+    def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
+        return fit(algorithm, _best, Policy, task, raw, config, seed, device)
+
+    return train
