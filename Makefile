@@ -43,7 +43,7 @@ report: install
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Lint, types, tests.
-test: install
+test: install methods
 	ruff format --check .
 	ruff check .
 	mypy
@@ -51,7 +51,7 @@ test: install
 	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every scenario and fault of the workflow, the long ones too.
-test-workflow: install
+test-workflow: install methods
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile tests/workflow
 
 # Put a setting's values into params.yaml.

@@ -1,0 +1,131 @@
+"""d3rlpy's methods: trained in their own environment by the command line, and acting here."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dmemm.config import MethodConfig
+from dmemm.data.raw import RawData, write_raw
+from dmemm.errors import UserError
+from dmemm.methods import BY_D3RLPY, bc, dt
+from dmemm.methods.base import load_policy
+from dmemm.methods.offline import relabelled
+from dmemm.tasks import Task, get_task
+
+ROOT = Path(__file__).parents[2]
+HOPPER = get_task("hopper-medium-expert")
+
+
+def data(task: Task, steps=600, length=50) -> RawData:
+    """Half of the episodes act with 0.7 and earn 1 a step, the other half with -0.7 and earn nothing."""
+    rng = np.random.default_rng(0)
+    ds, da = (4, 2) if task.is_maze else (11, 3)
+    good = np.repeat(np.arange(steps // length) % 2, length)
+    s = rng.normal(size=(steps, ds)).astype(np.float32)
+    a = (np.where(good, 0.7, -0.7)[:, None] + rng.normal(size=(steps, da)) * 0.1).clip(-1, 1).astype(np.float32)
+    ended = np.arange(steps) % length == length - 1
+    timeouts = ended & (good == 0)
+    return RawData(s, a, good.astype(np.float32), ended & ~timeouts, timeouts, s, "local", task.name)
+
+
+def train(folder: Path, task: Task, method: str, steps: int, seed: int = 0) -> Path:
+    write_raw(folder / "raw.hdf5", [data(task)])
+    model = folder / f"{method}{seed}.safetensors"
+    options = ["--raw", folder / "raw.hdf5", "--output", model, "--report", folder / "report.json"]
+    command = [sys.executable, "-m", "dmemm", "train-method", task.name, method, str(seed), *map(str, options)]
+    done = subprocess.run(
+        [*command, "--set", f"method_steps={steps}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return model
+
+
+@pytest.mark.parametrize("method", BY_D3RLPY)
+def test_each_method_is_trained_loaded_and_seeded(method, tmp_path):
+    task = get_task("maze2d-umaze") if method in ("bc", "dt") else HOPPER
+    path = train(tmp_path, task, method, 2)
+    s = data(task).observations
+    goals = s[5:10, :2] if task.has_goal else None
+
+    def actions(seed: int, first: int = 0) -> np.ndarray:
+        policy = load_policy(task, method, seed, path)
+        policy.reset()
+        return np.stack([policy.act(s[first : first + 5], goals) for _ in range(3)])
+
+    given = actions(0)
+    assert np.isfinite(given).all() and given.std() > 0
+    a = data(task).actions
+    assert (given >= a.min(axis=0) - 1e-4).all() and (given <= a.max(axis=0) + 1e-4).all()
+    np.testing.assert_array_equal(given, actions(0))
+    assert (given != actions(0, first=20)).any()
+
+
+def test_the_same_seed_gives_the_same_policy_and_another_does_not(tmp_path):
+    policies = [train(tmp_path / name, HOPPER, "bcq", 2, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    one, again, other = (path.read_bytes() for path in policies)
+    assert one == again != other
+
+
+@pytest.mark.parametrize(("method", "steps"), [("iql", 400), ("bc", 200)])
+def test_values_tell_the_better_actions_and_imitation_does_not(method, steps, tmp_path):
+    policy = load_policy(HOPPER, method, 0, train(tmp_path, HOPPER, method, steps))
+    actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
+    assert actions.mean() > 0.45 if method == "iql" else abs(actions.mean()) < 0.3, actions.mean()
+
+
+def test_hindsight_relabels_as_a_loop_does():
+    task, scale = get_task("maze2d-umaze"), np.ones(2, np.float32)
+    raw = data(task, 60, 20)
+    values = relabelled(raw, task, scale, 3)
+    assert values["observations"].shape == (120, 6)
+    drawn = np.random.default_rng(3).integers(60, size=3)
+    for copy in range(2):
+        for i in range(60):
+            of = 20 * (i // 20) + 19 if copy == 0 else drawn[i // 20]
+            goal = raw.next_observations[of, :2]
+            row = 60 * copy + i
+            np.testing.assert_array_equal(values["observations"][row], [*raw.observations[i], *goal])
+            assert values["rewards"][row] == (np.linalg.norm(raw.next_observations[i, :2] - goal) <= 0.5)
+            assert values["terminals"][row] == raw.terminals[i] and values["timeouts"][row] == raw.timeouts[i]
+    same = relabelled(raw, HOPPER, scale, 3)
+    np.testing.assert_array_equal(same["rewards"], raw.rewards)
+
+
+def test_decision_transformer_sees_its_past_and_what_is_still_wanted():
+    header = {"action_dim": 1, "observation_dim": 2, "graph_bytes": 1, "parameters": 1, "best_return": 9.0}
+    policy = dt.Policy(dataclasses.replace(HOPPER, body=""), header)
+    policy.low.fill_(-1)
+    policy.high.fill_(3)
+    seen = []
+
+    def run(**inputs):
+        seen.append({name: value.copy() for name, value in inputs.items()})
+        return torch.full((2, 1), 2.0)
+
+    policy.run = run
+    for step in range(3):
+        policy.decide(torch.full((2, 2), float(step)), None, np.ones(2, bool))
+        policy.take_rewards(np.array([1.0, 0.0], np.float32))
+    last = {name: value[0, -4:, 0] for name, value in seen[-1].items()}
+    np.testing.assert_array_equal(last["observations"], [0, 0, 1, 2])
+    np.testing.assert_array_equal(last["actions"], [0, 0.5, 0.5, 0])  # 2 lies at 0.5 between -1 and 3
+    np.testing.assert_array_equal(last["returns"], [0, 9, 8, 7])
+    np.testing.assert_array_equal(seen[-1]["returns"][1, -3:, 0], [9, 9, 9])
+    np.testing.assert_array_equal(last["timesteps"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(last["mask"], [0, 1, 1, 1])
+    for _ in range(30):
+        policy.decide(torch.zeros(2, 2), None, np.ones(2, bool))
+    assert seen[-1]["mask"].shape == (2, 20, 1) and seen[-1]["timesteps"][0, -1, 0] == 33
+    policy.reset()
+    policy.decide(torch.zeros(2, 2), None, np.ones(2, bool))
+    assert seen[-1]["mask"].sum() == 2 and seen[-1]["returns"][0, -1, 0] == 9
+
+
+def test_without_its_environment_it_says_what_to_do():
+    with pytest.raises(UserError, match="run `make methods`"):
+        bc.train(HOPPER, data(HOPPER), MethodConfig(1), 0, torch.device("cpu"))
