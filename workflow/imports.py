@@ -18,7 +18,7 @@ FRONT = frozenset({"dmemm.cli", "dmemm.stages", "dmemm.config", "dmemm.errors", 
 def sources(*entries: str, root: Path = Path()) -> tuple[str, ...]:
     """Return the files of the package that importing `entries` can run, at module level or in a function.
 
-    The files are read, never imported (torch takes seconds), and named relative to `root` in sorted order.
+    Files of nothing but a docstring are left out: every stage would have to look at them, for nothing. The files are read, never imported (torch takes seconds), and named relative to `root` in sorted order.
 
     Raises:
         UserError: an entry is missing, or a file is not valid Python.
@@ -34,7 +34,7 @@ def sources(*entries: str, root: Path = Path()) -> tuple[str, ...]:
             raise UserError(f"{module}: no such module under {PACKAGE}/")
         found[module] = path
         queue += (m for m in _imports(root / path, module) if _file(m, root) is not None)
-    return tuple(sorted(found.values()))
+    return tuple(sorted(path for path in found.values() if _runs(root / path)))
 
 
 @cache
@@ -44,11 +44,21 @@ def _file(module: str, root: Path) -> str | None:
 
 
 @cache
-def _imports(path: Path, module: str) -> tuple[str, ...]:
+def _tree(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(), str(path))
+        return ast.parse(path.read_text(), str(path))
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: not valid Python: {error.msg}") from error
+
+
+def _runs(path: Path) -> bool:
+    """Whether there is more in a file than a docstring."""
+    return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in _tree(path).body)
+
+
+@cache
+def _imports(path: Path, module: str) -> tuple[str, ...]:
+    tree = _tree(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names = {name for node in ast.walk(tree) for name in _names(node, package)}
     # Importing a module runs the packages that hold it.

@@ -17,21 +17,21 @@ def module(path):
 
 def test_imports_are_followed_wherever_they_stand(tmp_path):
     files = {
-        "__init__": "",
+        "__init__": "x = 1",
         "errors": "import dmemm.unused",
-        "unused": "",
-        "a/__init__": "",
+        "unused": "x = 1",
+        "a/__init__": '"""Nothing but this."""',
         "a/stage": "from ..b import c\nimport dmemm.errors\ndef run():\n    from dmemm.b.d import x\n    import numpy",
         "b/__init__": "from . import e",
-        "b/c": "",
+        "b/c": "x = 1",
         "b/d": "x = 1",
-        "b/e": "",
+        "b/e": '"""What it is."""\nx = 1',
     }
     for name, text in files.items():
         path = tmp_path / f"dmemm/{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    expected = ["__init__", "a/__init__", "a/stage", "b/__init__", "b/c", "b/d", "b/e"]
+    expected = ["__init__", "a/stage", "b/__init__", "b/c", "b/d", "b/e"]
     assert sources("dmemm.a.stage", root=tmp_path) == tuple(f"dmemm/{name}.py" for name in expected)
 
 
