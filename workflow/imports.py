@@ -18,7 +18,8 @@ FRONT = frozenset({"dmemm.cli", "dmemm.stages", "dmemm.config", "dmemm.errors", 
 def sources(*entries: str, root: Path = Path()) -> tuple[str, ...]:
     """Return the files of the package that importing `entries` can run, at module level or in a function.
 
-    Files of nothing but a docstring are left out: every stage would have to look at them, for nothing. The files are read, never imported (torch takes seconds), and named relative to `root` in sorted order.
+    Files of nothing but a docstring are left out: every stage would have to look at them, for nothing. The files are
+    read, never imported (torch takes seconds), and named relative to `root` in sorted order.
 
     Raises:
         UserError: an entry is missing, or a file is not valid Python.
