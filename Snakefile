@@ -8,7 +8,7 @@ report: "workflow/report/workflow.rst"
 
 rule all:
     input:
-        expand("results/{table}.csv", table=["table1", "table2", "table3", "intervals", "consistency"]),
+        expand("results/{table}.csv", table=["table1", "table2", "table3", "intervals", "training", "consistency"]),
         expand("results/{figure}.png", figure=["figure1", "curves", "consistency"]),
         "results/metrics.json",
 

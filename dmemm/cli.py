@@ -37,6 +37,7 @@ _READS = {
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency`", _CONSISTENCY),
     "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
+    "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
 _METHOD = "rvs"
@@ -44,7 +45,7 @@ _NAMES = {
     "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
     "method": f"another method: {', '.join(METHODS)}",
 }
-_LISTS = ("scores", "consistency", "curves", "tables", "outputs")
+_LISTS = ("scores", "records", "consistency", "curves", "tables", "outputs")
 
 _TABLES = ("csv", "md", "html", "tex")
 _FIGURES = ("png", "pdf")
@@ -127,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
         subcommands, "train", config=TrainConfig, of="variant",
         reads=["raw", "segments", "dynamics", "reward"], optional=["dynamics", "reward"],
         writes={"output": ("averaged weights, safetensors", _READS["model"][1]),
-                "curve": ("losses along training, CSV", _READS["curves"][1])},
+                "curve": ("losses along training, CSV", _READS["curves"][1]),
+                "report": ("steps and time, JSON", _READS["records"][1])},
     )  # fmt: skip
     _stage(
         subcommands, "evaluate", config=EvaluateConfig, of="variant",
@@ -143,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
     _stage(
         subcommands, "train-method", config=MethodConfig, of="method",
         reads=["raw"], writes={"output": ("weights, safetensors", f"{method}.safetensors"),
-                               "report": ("budget and time, JSON", f"{method}.json")},
+                               "report": ("steps and time, JSON", _READS["records"][1].replace("dmemm", _METHOD))},
     )  # fmt: skip
     _stage(
         subcommands, "evaluate-method", config=EpisodesConfig, of="method",
@@ -171,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
     for name, reads, stem, kinds in (
         ("intervals", ["scores"], "intervals", _TABLES),
+        ("training", ["records", "scores"], "training", _TABLES),
         ("curves", ["curves"], "curves", _FIGURES),
         ("consistency-table", ["consistency"], "consistency",
          _TABLES + _FIGURES),

@@ -90,6 +90,8 @@ def train(arguments: argparse.Namespace) -> None:
         reward_path=arguments.reward,
         output=arguments.output,
         curve=arguments.curve,
+        report=arguments.report,
+        variant=variant.name,
     )
 
 
@@ -170,6 +172,13 @@ def intervals(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.intervals import write_intervals
 
     write_intervals(arguments.scores, arguments.outputs)
+
+
+def training(arguments: argparse.Namespace) -> None:
+    """Compare what the methods' trainings took."""
+    from dmemm.reporting.training import write_training
+
+    write_training(arguments.records, arguments.scores, arguments.outputs)
 
 
 def figure(arguments: argparse.Namespace) -> None:

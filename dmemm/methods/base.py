@@ -40,6 +40,7 @@ class Policy(nn.Module):
         low, high: shape (Da,), the smallest and largest normalised action in the data.
     """
 
+    takes_steps = True  # whether `method_steps` is what trained it
     center: Tensor
     scale: Tensor
     low: Tensor
@@ -132,8 +133,9 @@ def train_method(
     policy: Policy = method_module(method).train(task, read_raw(raw_path), config, seed, choose_device())
     seconds = time.perf_counter() - start
     save_weights(output, policy.state_dict(), {"kind": method, **policy.header})
-    figures = {"steps": config.method_steps, "parameters": policy.size, "seconds": round(seconds, 1)}
-    write_json(report, {"task": task.name, "method": method, "seed": seed, **figures})
+    steps = config.method_steps if policy.takes_steps else None
+    figures = {"steps": steps, "parameters": policy.size, "seconds": round(seconds, 1)}
+    write_json(report, {"task": task.name, "variant": method, "seed": seed, **figures})
     print(f"{method} {task.name} seed {seed}: {json.dumps(figures)} → {output}")
 
 

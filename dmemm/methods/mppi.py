@@ -28,6 +28,8 @@ _TEMPERATURE = 0.3  # of the weights, as a share of the deviation of the plans' 
 class Policy(base.Policy):
     """The model, and the plan of each environment, which the next step starts from."""
 
+    takes_steps = False
+
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build the models."""
         super().__init__(task, header)

@@ -38,6 +38,7 @@ class TrainingState:
         sums: sum of each loss term over the steps since the last row of the curve.
         rows: the loss curve so far.
         step: gradient steps made.
+        seconds: that they took, up to the last checkpoint.
     """
 
     parameters: list[Tensor]
@@ -47,6 +48,7 @@ class TrainingState:
     sums: dict[str, Tensor] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     step: int = 0
+    seconds: float = 0.0
 
     def is_finite(self) -> bool:
         """Whether the network's weights are numbers (waits for the device)."""
@@ -61,7 +63,8 @@ class TrainingState:
             tensors[f"average.{index}"] = self.average[index]
             for name, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{index}.{name}"] = value
-        save_weights(path, tensors, {"kind": "Checkpoint", "identity": identity, "step": self.step, "rows": self.rows})
+        header = {"identity": identity, "step": self.step, "rows": self.rows, "seconds": self.seconds}
+        save_weights(path, tensors, {"kind": "Checkpoint", **header})
 
     def resume(self, path: Path, identity: str) -> bool:
         """Take over the checkpoint at `path`; False, and nothing done, where there is none of this very training."""
@@ -88,5 +91,5 @@ class TrainingState:
         self.sums = {
             name.removeprefix("sums."): value.to(device) for name, value in tensors.items() if name.startswith("sums.")
         }
-        self.rows, self.step = header["rows"], header["step"]
+        self.rows, self.step, self.seconds = header["rows"], header["step"], header["seconds"]
         return True

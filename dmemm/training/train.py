@@ -17,7 +17,7 @@ from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.errors import UserError
-from dmemm.files import replacing
+from dmemm.files import replacing, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.models.regression import AnyMechanism, load_mechanism
 from dmemm.progress import progress
@@ -40,8 +40,10 @@ def train(
     reward_path: Path | None,
     output: Path,
     curve: Path,
+    report: Path,
+    variant: str,
 ) -> None:
-    """Run the stage: write the averaged weights and the curve of the losses.
+    """Run the stage: write the averaged weights, the curve of the losses, and what the training of `variant` took.
 
     The same seed gives the same weights on the same machine with the same number of threads, also when the training
     was killed in between: the next run goes on from a checkpoint beside `output`.
@@ -75,12 +77,14 @@ def train(
     identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path])
     # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
     checkpoint = output.with_suffix(".checkpoint.safetensors")
-    rows = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
+    rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
     model.save(output)
     with replacing(curve) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    record = {"task": task.name, "variant": variant, "seed": seed, "steps": config.train_steps}
+    write_json(report, {**record, "parameters": model.parameter_count, "seconds": round(seconds, 1)})
     checkpoint.unlink(missing_ok=True)
     figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
     print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
@@ -131,14 +135,15 @@ def _run(
     checkpoint: Path,
     identity: str,
     name: str,
-) -> list[dict[str, float]]:
-    """The training loop; leaves the averaged weights in the model and returns the rows of the loss curve."""
+) -> tuple[list[dict[str, float]], float]:
+    """The training loop: leaves the averaged weights in the model, returns the loss curve's rows and the seconds."""
     config, state = objective.config, new_state(objective, generator)
     if state.resume(checkpoint, identity):
         print(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
     bar = progress(config.train_steps, name, state.step)
     interval = max(1, config.train_steps // _ROWS)
     saved = time.monotonic()
+    start = saved - state.seconds
     for step in range(state.step + 1, config.train_steps + 1):
         gradient_step(objective, windows, state)
         if step % interval == 0 or step == config.train_steps:
@@ -152,10 +157,11 @@ def _run(
                     f"{name}: the loss is not finite at step {step}; lower learning_rate or lambda_tr{kept}"
                 )
         if time.monotonic() - saved >= CHECKPOINT_SECONDS and state.is_finite():
+            state.seconds = time.monotonic() - start
             state.save(checkpoint, identity)
             saved = time.monotonic()
         bar.update()
     bar.close()
     with torch.no_grad():
         torch._foreach_copy_(state.parameters, state.average)
-    return state.rows
+    return state.rows, time.monotonic() - start

@@ -1,6 +1,7 @@
 """Training through the command line: it learns, is repeatable, averages its weights, and refuses what it must."""
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,18 @@ def folder(tmp_path_factory):
 
 
 def arguments(variant, output, *overrides, seed=0, steps=20, mechanisms=True):
-    files = ["--raw", "raw.h5", "--segments", "segments.h5", "--output", output, "--curve", "curve.csv"]
+    files = [
+        "--raw",
+        "raw.h5",
+        "--segments",
+        "segments.h5",
+        "--output",
+        output,
+        "--curve",
+        "curve.csv",
+        "--report",
+        "t.json",
+    ]
     if mechanisms:
         files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
     steps_set = f"train_steps={{locomotion: {steps}, maze: {steps}}}"
@@ -58,6 +70,9 @@ def test_loss_falls_and_the_curve_has_every_term(folder, monkeypatch):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["step", "total", "wdiff", "tr", "rd"]
     assert len(rows) == 100 and rows[-1]["step"] == "400"
+    record = json.loads(Path("t.json").read_text())
+    assert (record["task"], record["variant"], record["seed"], record["steps"]) == ("hopper-medium", "dmemm", 0, 400)
+    assert record["seconds"] > 0 and record["parameters"] > 1000
     wdiff = np.array([float(row["wdiff"]) for row in rows])
     assert wdiff[-10:].mean() < 0.85 * wdiff[:3].mean()  # 0.7 as measured: most of the noise cannot be told
 

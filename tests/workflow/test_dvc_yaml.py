@@ -75,7 +75,7 @@ def test_stages_depend_on_what_their_subcommands_read():
             expected[f"consistency_{name}"] = expected[f"evaluate_{name}"]
     for name in ("dmemm", "diffuser"):
         expected[f"evaluate_multi2d_{name}"] = expected[f"evaluate_{name}"]
-    gathering = {"table1", "table2", "table3", "intervals", "figure1", "curves", "metrics", "consistency"}
+    gathering = {"table1", "table2", "table3", "intervals", "training", "figure1", "curves", "metrics", "consistency"}
     assert {name: stage["params"] for name, stage in stages.items() if name not in gathering} == {
         name: list(keys) for name, keys in expected.items()
     }

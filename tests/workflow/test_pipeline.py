@@ -28,6 +28,7 @@ LAMBDA_TR_JOBS = {
     "table2": 1,
     "table3": 1,
     "intervals": 1,
+    "training": 1,
     "figure1": 1,
     "curves": 1,
     "metrics": 1,
@@ -61,7 +62,7 @@ def test_the_report_shows_every_table_and_figure(built):
     built.run("snakemake", "--report", "results/report.html", "all")
     page = (built.folder / "results/report.html").read_text()
     shown = json.loads(re.search(r"var results = (\{.*\});", page)[1])
-    tables = {f"results/{name}.html" for name in ("table1", "table2", "table3", "intervals", "consistency")}
+    tables = {f"results/{name}.html" for name in ("table1", "table2", "table3", "intervals", "training", "consistency")}
     assert shown.keys() == tables | {f"results/{name}.png" for name in ("figure1", "curves", "consistency")}
     assert all("local" in result["caption"] or "curves" in path for path, result in shown.items())
 
@@ -115,7 +116,7 @@ def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.set(methods=["rvs", "mppi"])
     new = {f"{stage}_{name}": 2 for stage in ("train", "evaluate") for name in ("rvs", "mppi")}
     new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
-    assert built.planned() == new | {"table1": 1, "table2": 1, "intervals": 1, "metrics": 1}
+    assert built.planned() == new | {"table1": 1, "table2": 1, "intervals": 1, "training": 1, "metrics": 1}
     scores = "results/eval/rvs/hopper-medium-expert/seed0.json", "results/eval/mppi/multi2d-umaze/seed0.json"
     built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores)
     for name in scores:

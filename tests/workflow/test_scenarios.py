@@ -20,7 +20,7 @@ TRAINING = {
     "train_diffuser": 2, "train_dmemm": 2, "train_lambda_rd": 1, "train_lambda_tr": 1, "train_wo_lambda_rd": 1,
     "train_wo_lambda_tr": 1, "train_wo_weighting": 1, "curves": 1,
 }  # fmt: skip
-AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1}
+AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1, "training": 1}
 
 
 def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
@@ -53,7 +53,7 @@ def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     new = ("download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser")
     new += ("evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser")
     assert hollow.planned() == dict.fromkeys(
-        [*new, "consistency", "curves", "intervals", "table1", "table2", "metrics"], 1
+        [*new, "consistency", "curves", "intervals", "training", "table1", "table2", "metrics"], 1
     )
     hollow.run("snakemake", "--quiet", "all")
     assert is_clean(hollow)

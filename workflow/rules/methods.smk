@@ -12,7 +12,7 @@ def train_method_rule(name):
             code=sources("dmemm.methods.base", f"dmemm.methods.{name}"),
         output:
             model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
-            report=f"results/models/{{task}}/{name}/seed{{seed}}.json",
+            report=f"results/training/{{task}}/{name}/seed{{seed}}.json",
         log:
             f"logs/train/{{task}}/{name}/seed{{seed}}.log",
         benchmark:

@@ -54,6 +54,7 @@ def train_rule(name, variant, results="results"):
         output:
             model=f"{results}/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
             curve=f"{results}/curves/{{task}}/{variant.name}/seed{{seed}}.csv",
+            report=f"{results}/training/{{task}}/{variant.name}/seed{{seed}}.json",
         log:
             f"logs/train/{{task}}/{variant.name}/seed{{seed}}.log",
         benchmark:
@@ -69,7 +70,7 @@ def train_rule(name, variant, results="results"):
             f"python -m dmemm train {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
             + " --raw {input.raw} --segments {input.segments}"
             + (" --dynamics {input.dynamics} --reward {input.reward}" if variant.modulated else "")
-            + " --output {output.model} --curve {output.curve} --set {params:q} > {log} 2>&1"
+            + " --output {output.model} --curve {output.curve} --report {output.report} --set {params:q} > {log} 2>&1"
 
 
 for name, variant in (NETWORKS | POINTS).items():

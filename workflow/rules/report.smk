@@ -91,6 +91,32 @@ rule intervals:
         "python -m dmemm intervals --scores {input.scores:q} --outputs {output} > {log} 2>&1"
 
 
+rule training:
+    input:
+        records=expand(
+            "results/training/{task}/{variant}/seed{seed}.json",
+            task=config["tasks"], variant=COLUMNS, seed=config["seeds"],
+        ),
+        scores=scores(config["tasks"], COLUMNS),
+        code=sources("dmemm.reporting.training"),
+    output:
+        **table_outputs("training", "Training"),
+    log:
+        "logs/training.log",
+    benchmark:
+        "logs/training.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        gpu=0,
+    params:
+        **assignments(config, ["tasks", "methods", "seeds"]),
+    shell:
+        "python -m dmemm training --records {input.records:q} --scores {input.scores:q} --outputs {output}"
+        " > {log} 2>&1"
+
+
 rule figure1:
     input:
         scores=scores(config["sensitivity_tasks"], ["dmemm", *POINT_NAMES]),

@@ -1,0 +1,86 @@
+"""What each method's training took, beside what it scores."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from dmemm.errors import UserError
+from dmemm.files import read_json
+from dmemm.methods import METHODS
+from dmemm.reporting.formats import Table, write
+from dmemm.reporting.scores import describe, group_rows, load_scores, mean_and_standard_error
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["task", "variant", "seed", "steps", "parameters", "seconds"],
+    "properties": {
+        "task": {"type": "string"},
+        "variant": {"type": "string"},
+        "seed": {"type": "integer"},
+        "steps": {"type": ["integer", "null"]},
+        "parameters": {"type": "integer"},
+        "seconds": {"type": "number"},
+    },
+}
+_NAMES = {"diffuser": "Diffuser", "dmemm": "DMEMM", **METHODS}
+_CAPTION = (
+    "Training of each method, of the network itself: the transition ensemble and the reward model that DMEMM's variants"
+    " share come on top. Minutes of wall time, mean over seeds, on the machine that trained; a training that was"
+    " killed counts up to its last checkpoint."
+)
+
+
+def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Write gradient steps, parameters and time of each method's training on each task, with its score.
+
+    Args:
+        records: what `train` and `train-method` wrote of themselves.
+        scores: score files of the same tasks and variants.
+        outputs: one file a format, by suffix, see `formats.write`.
+
+    Raises:
+        UserError: a record lacks a key or its score is not given, or a file cannot be read or written.
+    """
+    rows = group_rows(load_scores(scores))
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in records:
+        record = read_json(path)
+        try:
+            jsonschema.validate(record, _SCHEMA)
+        except jsonschema.ValidationError as error:
+            raise UserError(f"{path}: {error.message}; delete it and train again") from error
+        runs.setdefault((record["task"], record["variant"]), []).append(record)
+    lines = []
+    for row in rows:
+        for variant, evaluations in row.variants.items():
+            found = runs.get((row.task, variant), [])
+            if sorted(run["seed"] for run in found) != [score.seed for score in evaluations]:
+                raise UserError(
+                    f"{row.task}: {variant}: the trainings are not those of the scores; give both of each seed"
+                )
+            lines.append(
+                {
+                    "task": row.task,
+                    "method": variant,
+                    "seeds": len(found),
+                    "steps": found[0]["steps"],
+                    "parameters": found[0]["parameters"],
+                    "minutes": statistics.fmean(run["seconds"] for run in found) / 60,
+                    "score": mean_and_standard_error([score.scores for score in evaluations])[0],
+                }
+            )
+    texts = [
+        {
+            "Task": line["task"],
+            "Method": _NAMES.get(line["method"], line["method"]),
+            "Gradient steps": "–" if line["steps"] is None else str(line["steps"]),
+            "Parameters": str(line["parameters"]),
+            "Minutes": f"{line['minutes']:.1f}",
+            "Score": f"{line['score']:.1f}",
+        }
+        for line in lines
+    ]
+    write(outputs, Table("Training", f"{_CAPTION} {describe(rows)}", lines, {"": texts}))
