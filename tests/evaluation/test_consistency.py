@@ -75,7 +75,7 @@ def stage(request, tmp_path_factory):
             assert main([name, task, *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
         files = ["--raw", "raw.h5", "--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
         files += ["--segments", "w.h5"]
-        out = ["--output", "m.safetensors", "--curve", "c.csv"]
+        out = ["--output", "m.safetensors", "--curve", "c.csv", "--report", "t.json"]
         assert main(["train", task, "dmemm", "0", *files, *out, "--set", *sizes]) == 0
         for output in ("one.json", "again.json"):
             assert (
