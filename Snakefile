@@ -13,6 +13,7 @@ rule all:
         "results/metrics.json",
 
 
+include: "workflow/rules/code.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluate.smk"

@@ -196,7 +196,7 @@ def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Ma
     rule, entry = rules[stage.name.partition("@")[0]], entries.get(stage.addressing)
     return (
         entry is not None
-        and rule.has_wildcards()
+        and not any(dep["md5"].endswith(".dir") for dep in entry.get("deps", ()))
         and {dep["path"] for dep in entry.get("deps", ())} == {str(dep) for dep in stage.deps} - {"params.yaml"}
         and _as_now(rule, entry)
         and all(_has_checksum(out["path"], f"md5:{out['md5']}") for out in entry.get("outs", ()))

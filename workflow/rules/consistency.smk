@@ -12,7 +12,7 @@ def consistency_rule(name, variant, results="results"):
             reward=REWARD,
             raw=RAW,
             segments=SEGMENTS,
-            code=sources("dmemm.evaluation.consistency", "dmemm.variants"),
+            code="results/code/consistency.txt",
         output:
             consistency=f"{results}/consistency/{variant.name}/{{task}}/seed{{seed}}.json",
         log:
@@ -51,7 +51,7 @@ def consistency_files():
 rule consistency:
     input:
         consistency=consistency_files(),
-        code=sources("dmemm.reporting.consistency"),
+        code="results/code/compare_consistency.txt",
     output:
         **table_outputs("consistency", "Are the plans possible?"),
         **figure_outputs("consistency", "Errors along the plans"),

@@ -4,7 +4,7 @@
 rule download:
     input:
         task=TASK,
-        code=sources("dmemm.data.download"),
+        code="results/code/download.txt",
         policies=sorted(str(path) for path in Path("dmemm/data/policies").glob("*") if path.is_file()),
     output:
         raw=RAW,
@@ -29,7 +29,7 @@ rule segment:
     input:
         task=TASK,
         raw=RAW,
-        code=sources("dmemm.data.segments"),
+        code="results/code/segment.txt",
     output:
         segments=SEGMENTS,
     log:

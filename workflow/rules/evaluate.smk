@@ -15,7 +15,7 @@ def evaluate_rule(name, variant, results="results"):
             reward=REWARD.replace("{task}", data),
             statistics=STATISTICS.replace("{task}", data),
             **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
-            code=sources("dmemm.evaluation.evaluate", "dmemm.variants"),
+            code="results/code/evaluate.txt",
         output:
             scores=f"{results}/eval/{variant.name}/{task}/seed{{seed}}.json",
         log:

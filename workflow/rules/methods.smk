@@ -9,7 +9,7 @@ def train_method_rule(name):
         input:
             task=TASK,
             raw=RAW,
-            code=sources("dmemm.methods.base", f"dmemm.methods.{name}"),
+            code=f"results/code/train_{name}.txt",
         output:
             model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
             report=f"results/training/{{task}}/{name}/seed{{seed}}.json",
@@ -39,7 +39,7 @@ def evaluate_method_rule(name, multi2d):
             task=TASK.replace("{task}", task),
             model=f"results/models/{data}/{name}/seed{{seed}}.safetensors",
             statistics=STATISTICS.replace("{task}", data),
-            code=sources("dmemm.methods.evaluate", f"dmemm.methods.{name}"),
+            code=f"results/code/evaluate_{name}.txt",
         output:
             scores=f"results/eval/{name}/{task}/seed{{seed}}.json",
         log:

@@ -12,7 +12,7 @@ def mechanism_rule(stage, config_class, weights):
         input:
             task=TASK,
             raw=RAW,
-            code=sources("dmemm.models.regression"),
+            code="results/code/mechanisms.txt",
         output:
             weights=weights,
             report=weights.replace(".safetensors", ".json"),
@@ -50,7 +50,7 @@ def train_rule(name, variant, results="results"):
             raw=RAW,
             segments=SEGMENTS,
             **({"dynamics": DYNAMICS, "reward": REWARD} if variant.modulated else {}),
-            code=sources("dmemm.training.train", "dmemm.variants"),
+            code="results/code/train.txt",
         output:
             model=f"{results}/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
             curve=f"{results}/curves/{{task}}/{variant.name}/seed{{seed}}.csv",

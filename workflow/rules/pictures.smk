@@ -8,7 +8,7 @@ def pictures_rule(name, variant):
             model=f"results/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
             dynamics=DYNAMICS,
             reward=REWARD,
-            code=sources("dmemm.evaluation.pictures", "dmemm.variants"),
+            code="results/code/pictures.txt",
         output:
             png=report(
                 f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.png",

@@ -43,7 +43,7 @@ def table_rule(number, label, keys, files):
         input:
             scores=files,
             published=PUBLISHED,
-            code=sources("dmemm.reporting.tables"),
+            code="results/code/tables.txt",
         output:
             **table_outputs(f"table{number}", label),
             **({"long": "results/table2_long.csv"} if number == 2 else {}),
@@ -73,7 +73,7 @@ for number, (label, keys, files) in TABLES.items():
 rule intervals:
     input:
         scores=[path for number in (1, 2) for path in TABLES[number][-1]],
-        code=sources("dmemm.reporting.intervals"),
+        code="results/code/intervals.txt",
     output:
         **table_outputs("intervals", "1 and 2: intervals"),
     log:
@@ -98,7 +98,7 @@ rule training:
             task=config["tasks"], variant=COLUMNS, seed=config["seeds"],
         ),
         scores=scores(config["tasks"], COLUMNS),
-        code=sources("dmemm.reporting.training"),
+        code="results/code/training.txt",
     output:
         **table_outputs("training", "Training"),
     log:
@@ -120,7 +120,7 @@ rule training:
 rule figure1:
     input:
         scores=scores(config["sensitivity_tasks"], ["dmemm", *POINT_NAMES]),
-        code=sources("dmemm.reporting.figures"),
+        code="results/code/figure1.txt",
     output:
         **figure_outputs("figure1", "1: Sensitivity"),
     log:
@@ -157,7 +157,7 @@ rule curves:
             for variant in variants
             for seed in config["seeds"]
         ],
-        code=sources("dmemm.reporting.curves"),
+        code="results/code/curves.txt",
     output:
         **figure_outputs("curves", "Learning curves"),
     log:
@@ -178,7 +178,7 @@ rule curves:
 rule metrics:
     input:
         tables=["results/table1.csv", "results/table2.csv"],
-        code=sources("dmemm.reporting.tables"),
+        code="results/code/tables.txt",
     output:
         metrics="results/metrics.json",
     log:

@@ -34,7 +34,7 @@ rule estimators:
             "results/study/consistency/{variant}/{task}/seed{seed}.json",
             task=config["study_tasks"], variant=CELLS, seed=config["study_seeds"],
         ),
-        code=sources("dmemm.reporting.study"),
+        code="results/code/study.txt",
     output:
         **table_outputs("estimators", "Which setting works"),
         **figure_outputs("estimators", "Which setting works"),

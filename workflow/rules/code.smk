@@ -1,0 +1,39 @@
+# The code behind the stages: results/code/STAGE.txt lists each module that the stage imports with the hash that git
+# knows it by. One input where there would be dozens, in each of a thousand jobs; and a record of what made a result.
+from workflow.imports import sources
+
+MODULES = {
+    "download": ["dmemm.data.download"],
+    "segment": ["dmemm.data.segments"],
+    "mechanisms": ["dmemm.models.regression"],
+    "train": ["dmemm.training.train", "dmemm.variants"],
+    "evaluate": ["dmemm.evaluation.evaluate", "dmemm.variants"],
+    "consistency": ["dmemm.evaluation.consistency", "dmemm.variants"],
+    "pictures": ["dmemm.evaluation.pictures", "dmemm.variants"],
+    "tables": ["dmemm.reporting.tables"],
+    "intervals": ["dmemm.reporting.intervals"],
+    "training": ["dmemm.reporting.training"],
+    "figure1": ["dmemm.reporting.figures"],
+    "curves": ["dmemm.reporting.curves"],
+    "compare_consistency": ["dmemm.reporting.consistency"],
+    "study": ["dmemm.reporting.study"],
+    **{f"train_{name}": ["dmemm.methods.base", f"dmemm.methods.{name}"] for name in METHODS},
+    **{f"evaluate_{name}": ["dmemm.methods.evaluate", f"dmemm.methods.{name}"] for name in METHODS},
+}
+
+
+def code_rule(stage, modules):
+    rule:
+        name:
+            f"code_{stage}"
+        input:
+            sources(*modules),
+        output:
+            f"results/code/{stage}.txt",
+        localrule: True
+        shell:
+            "git hash-object {input} | paste -d ' ' - <(printf '%s\\n' {input}) > {output}"
+
+
+for stage, modules in MODULES.items():
+    code_rule(stage, modules)
