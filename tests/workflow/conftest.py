@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "tasks": ["hopper-medium-expert", "maze2d-umaze"],
     "seeds": [0],
+    "lambda_tr": 0.1,
     "sensitivity_lambda_tr": [1.0],
     "sensitivity_lambda_rd": [0.5],
     "diffusion_steps": {"locomotion": 3, "maze": 3},
@@ -155,7 +156,7 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
-    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0])
+    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")
