@@ -28,12 +28,12 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     presets = {n: yaml.safe_load((ROOT / f"dmemm/presets/{n}.yaml").read_text()) for n in ("quick", "paper")}
     assert presets["quick"].keys() == presets["paper"].keys()
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("lambda_tr: 0.1 ", "lambda_tr: 0.3 "))
+    path.write_text((ROOT / "params.yaml").read_text().replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 "))
     mine = load_params(path)
     apply_setting("paper", path)
     paper = load_params(path)
     assert (paper["diffusion_steps"]["maze"], paper["horizon"]["large"], len(paper["seeds"])) == (100, 384, 5)
-    assert paper["lambda_tr"] == 0.3
+    assert paper["lambda_rd"] == 0.3
     apply_setting("quick", path)
     assert load_params(path) == mine
     assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
