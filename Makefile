@@ -6,11 +6,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: methods table1 table2 table3 figure1 all report test test-workflow quick paper lock install
 
+# --no-compile: what is imported is compiled when it is, a tenth of what is installed.
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
-	$(BIN)/pip install --quiet --no-deps --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -21,7 +22,7 @@ methods: .venv-methods/installed
 	$(BIN)/python -m venv .venv-methods
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> $$(.venv-methods/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beneath.pth
-	.venv-methods/bin/pip install --quiet --no-deps --requirement requirements-methods.lock
+	.venv-methods/bin/pip install --quiet --no-compile --no-deps --requirement requirements-methods.lock
 	touch $@
 
 table1 table2 table3: install
