@@ -5,8 +5,8 @@ A method is a module of this package with a function `train` and a class `Policy
 
 # Name, in params.yaml's `methods` and in paths, and as tables print it.
 METHODS = {
-    "bc": "BC", "bcq": "BCQ", "bear": "BEAR", "cql": "CQL", "dt": "DT", "hd": "HD-DA", "iql": "IQL", "mppi": "MPPI",
-    "rvs": "RvS",
+    "bc": "BC", "bcq": "BCQ", "bear": "BEAR", "cql": "CQL", "dt": "DT", "hd": "HD-DA", "iql": "IQL", "morel": "MOReL",
+    "mppi": "MPPI", "rvs": "RvS",
 }  # fmt: skip
 # Those whose training needs the environment that `make methods` makes.
-BY_D3RLPY = ("bc", "bcq", "bear", "cql", "dt", "iql")
+BY_D3RLPY = ("bc", "bcq", "bear", "cql", "dt", "iql", "morel")

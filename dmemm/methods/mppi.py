@@ -89,11 +89,17 @@ class Policy(base.Policy):
         return actions
 
 
+def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble, RewardModel]:
+    """The ensemble by likelihood, the reward by least squares."""
+    dynamics, _ = fit_dynamics(task, raw, DynamicsConfig(_MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
+    reward, _ = fit_reward(task, raw, RewardConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
+    return dynamics, reward
+
+
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """The ensemble by likelihood, the reward by least squares; `method_steps` plays no part."""
+    """The model is all that learns; `method_steps` plays no part."""
     policy = Policy.of(task, raw)
-    dynamics = DynamicsConfig(_MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE)
-    reward = RewardConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE)
-    policy.dynamics.load_state_dict(fit_dynamics(task, raw, dynamics, seed)[0].state_dict())
-    policy.reward.load_state_dict(fit_reward(task, raw, reward, seed)[0].state_dict())
+    dynamics, reward = learned_model(task, raw, seed)
+    policy.dynamics.load_state_dict(dynamics.state_dict())
+    policy.reward.load_state_dict(reward.state_dict())
     return policy.to(device)

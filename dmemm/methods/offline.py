@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,51 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
     return {key: np.concatenate([copy[key] for copy in copies]) for key in keys}
 
 
+def library(seed: int) -> ModuleType:
+    """Return d3rlpy, seeded, and quiet.
+
+    Raises:
+        UserError: it is not installed here.
+    """
+    if find_spec("d3rlpy") is None:
+        raise UserError("this method is trained by d3rlpy, in an environment of its own; run `make methods`")
+    warnings.filterwarnings("ignore", module="gym|torch.jit|torch.onnx")
+    import d3rlpy
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    d3rlpy.seed(seed)
+    return d3rlpy
+
+
+def taken_over(
+    trained: Any,
+    network: Callable[[Any], tuple[nn.Module, dict[str, Tensor]]],
+    policy_class: type[Policy],
+    task: Task,
+    raw: RawData,
+    **header: Any,
+) -> Policy:
+    """The policy of a trained algorithm of d3rlpy: see `fit`; `header` is what the policy is told beside the graph."""
+    module, examples = network(trained)
+    module = module.to(trained.impl.device).eval()
+    parameters = list(module.parameters())
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.onnx"
+        # The tracing exporter: the other one stops at the distributions' checks of their arguments.
+        torch.onnx.export(
+            module, tuple(x.to(trained.impl.device) for x in examples.values()), path, dynamo=False,
+            input_names=list(examples), dynamic_axes={name: {0: "batch"} for name in examples},
+        )  # fmt: skip
+        content = path.read_bytes()
+    size = sum(p.numel() for p in parameters)
+    policy = policy_class.of(task, raw, graph_bytes=len(content), parameters=size, **header)
+    policy.graph.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    return policy
+
+
 def fit(
     algorithm: Callable[[Task, int, NDArray[np.float64]], Any],
     network: Callable[[Any], tuple[nn.Module, dict[str, Tensor]]],
@@ -137,14 +183,7 @@ def fit(
     Raises:
         UserError: d3rlpy is not installed here, or training has diverged.
     """
-    if find_spec("d3rlpy") is None:
-        raise UserError("this method is trained by d3rlpy, in an environment of its own; run `make methods`")
-    warnings.filterwarnings("ignore", module="gym|torch.jit|torch.onnx")
-    import d3rlpy
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    d3rlpy.seed(seed)
+    d3rlpy = library(seed)
     bare = base.Policy.of(task, raw)
     low, high = bare.low.numpy(), bare.high.numpy()
     scale, center = bare.scale.numpy(), bare.center.numpy()
@@ -160,25 +199,7 @@ def fit(
         show_progress=False, logger_adapter=d3rlpy.logging.NoopAdapterFactory(), callback=lambda *_: bar.update(),
     )  # fmt: skip
     bar.close()
-    module, examples = network(trained)
-    module = module.to(trained.impl.device).eval()
-    parameters = list(module.parameters())
-    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
-        raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "policy.onnx"
-        # The tracing exporter: the other one stops at the distributions' checks of their arguments.
-        torch.onnx.export(
-            module, tuple(x.to(trained.impl.device) for x in examples.values()), path, dynamo=False,
-            input_names=list(examples), dynamic_axes={name: {0: "batch"} for name in examples},
-        )  # fmt: skip
-        content = path.read_bytes()
-    policy = policy_class.of(
-        task, raw, graph_bytes=len(content), parameters=sum(p.numel() for p in parameters),
-        best_return=float(returns.max()),
-    )  # fmt: skip
-    policy.graph.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    return policy
+    return taken_over(trained, network, policy_class, task, raw, best_return=float(returns.max()))
 
 
 class _Best(nn.Module):
@@ -194,7 +215,8 @@ class _Best(nn.Module):
         return self.impl.predict_best_action(observations)
 
 
-def _best(trained: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+def best_actions(trained: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    """What to export of an actor-critic, as `fit` wants it."""
     return _Best(trained), {"observations": torch.zeros(2, *trained.impl.observation_shape)}
 
 
@@ -204,6 +226,6 @@ def actor_critic(
     """The function `train` of a method: from (task, steps, the episodes' returns) to d3rlpy's configuration."""
 
     def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-        return fit(algorithm, _best, Policy, task, raw, config, seed, device)
+        return fit(algorithm, best_actions, Policy, task, raw, config, seed, device)
 
     return train

@@ -12,9 +12,11 @@ import torch
 from dmemm.config import MethodConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.errors import UserError
-from dmemm.methods import BY_D3RLPY, bc, dt
+from dmemm.methods import BY_D3RLPY, base, bc, dt
 from dmemm.methods.base import load_policy
+from dmemm.methods.morel import PessimisticModel
 from dmemm.methods.offline import relabelled
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.tasks import Task, get_task
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ HOPPER = get_task("hopper-medium-expert")
 
 
 def data(task: Task, steps=600, length=50) -> RawData:
-    """Half of the episodes act with 0.7 and earn 1 a step, the other half with -0.7 and earn nothing."""
+    """Half of the episodes act with 0.7 and earn 10 a step, the other half with -0.7 and earn nothing."""
     rng = np.random.default_rng(0)
     ds, da = (4, 2) if task.is_maze else (11, 3)
     good = np.repeat(np.arange(steps // length) % 2, length)
@@ -30,7 +32,7 @@ def data(task: Task, steps=600, length=50) -> RawData:
     a = (np.where(good, 0.7, -0.7)[:, None] + rng.normal(size=(steps, da)) * 0.1).clip(-1, 1).astype(np.float32)
     ended = np.arange(steps) % length == length - 1
     timeouts = ended & (good == 0)
-    return RawData(s, a, good.astype(np.float32), ended & ~timeouts, timeouts, s, "local", task.name)
+    return RawData(s, a, 10 * good.astype(np.float32), ended & ~timeouts, timeouts, s, "local", task.name)
 
 
 def train(folder: Path, task: Task, method: str, steps: int, seed: int = 0) -> Path:
@@ -71,11 +73,52 @@ def test_the_same_seed_gives_the_same_policy_and_another_does_not(tmp_path):
     assert one == again != other
 
 
-@pytest.mark.parametrize(("method", "steps"), [("iql", 400), ("bc", 200)])
+@pytest.mark.parametrize(("method", "steps"), [("iql", 400), ("morel", 700), ("bc", 200)])
 def test_values_tell_the_better_actions_and_imitation_does_not(method, steps, tmp_path):
     policy = load_policy(HOPPER, method, 0, train(tmp_path, HOPPER, method, steps))
     actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
-    assert actions.mean() > 0.45 if method == "iql" else abs(actions.mean()) < 0.3, actions.mean()
+    assert abs(actions.mean()) < 0.3 if method == "bc" else actions.mean() > 0.45, actions.mean()
+
+
+def test_the_pessimistic_model_is_the_ensemble_where_its_members_agree_and_a_lasting_loss_elsewhere():
+    raw = data(HOPPER)
+    raw.rewards[3] = -2.0
+    torch.manual_seed(0)
+    dynamics, reward = DynamicsEnsemble(11, 3, 3, 8), RewardModel(11, 3, 1, 8)
+    dynamics.target_scale.copy_(torch.linspace(0.1, 0.4, 11))
+    known = base.Policy.of(HOPPER, raw)
+    model = PessimisticModel(known, raw, dynamics, reward)
+    s = known.normalise(raw.observations)
+    a = (torch.as_tensor(raw.actions) - known.center[:3]) / known.scale[:3]
+    with torch.no_grad():
+        next_s = s + dynamics.outputs(s, a)[..., :11] * dynamics.target_scale  # the mean of the change is 0
+        slow = [max(float((x[i] - y[i]).norm()) for x in next_s for y in next_s) for i in range(len(s))]
+    assert model.threshold == pytest.approx(np.mean(slow) + 5 * np.std(slow, ddof=1), rel=1e-4)
+    model.reset(seed=0)
+    model.threshold = np.inf
+    model.s, action = s[:1], np.array([0.2, -0.4, 0.6], np.float32)
+    expected = known.low + (torch.as_tensor(action) + 1) / 2 * (known.high - known.low)
+    observation, gain, _, truncated, _ = model.step(action)
+    after = dynamics(s[:1], expected[None]).detach()
+    np.testing.assert_allclose(observation, (after * known.scale[3:] + known.center[3:])[0], rtol=1e-5)
+    assert gain == pytest.approx(float(reward(s[:1], expected[None]).detach()), rel=1e-5) and not truncated
+    model.threshold = 0.0
+    assert model.step(action)[1:4] == (pytest.approx(-200.0), True, False)
+
+
+def test_the_pessimistic_model_of_a_maze_rewards_by_the_distance_to_the_goal():
+    task = get_task("maze2d-umaze")
+    known = base.Policy.of(task, data(task))
+    model = PessimisticModel(known, data(task), DynamicsEnsemble(4, 2, 2, 8), RewardModel(4, 2, 1, 8))
+    model.threshold = np.inf
+    start, _ = model.reset(seed=1)
+    assert start.shape == model.observation_space.shape == (6,)
+    for step in range(1, 101):
+        observation, gain, terminated, truncated, _ = model.step(np.zeros(2, np.float32))
+        away = (observation[:2] - observation[4:]) / known.scale[2:4].numpy()
+        assert gain == pytest.approx(-float(np.linalg.norm(away)), rel=1e-4) and not terminated
+        assert truncated == (step == 100)
+        np.testing.assert_array_equal(observation[4:], start[4:])
 
 
 def test_hindsight_relabels_as_a_loop_does():

@@ -61,7 +61,10 @@ def modify_yaml_as_dvc_does(path):
     [
         ({"lambda_tr": -1}, "lambda_tr: -1 is less than the minimum"),
         ({"tasks": ["hopper-expert", "maze2d-umaze"]}, "tasks: hopper-expert: unknown task; choose one of"),
-        ({"methods": ["rvs", "os"]}, "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, mppi, rvs"),
+        (
+            {"methods": ["rvs", "os"]},
+            "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs",
+        ),
         ({"learning_rat": 1}, "'learning_rat' was unexpected"),
         ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks"),
     ],

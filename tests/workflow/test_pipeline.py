@@ -115,6 +115,7 @@ def test_a_seed_more_runs_only_what_is_new(built):
 def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.set(methods=["rvs", "mppi"])
     new = {f"{stage}_{name}": 2 for stage in ("train", "evaluate") for name in ("rvs", "mppi")}
+    new |= {f"code_{name}": 1 for name in new}
     new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
     assert built.planned() == new | {"table1": 1, "table2": 1, "intervals": 1, "training": 1, "metrics": 1}
     scores = "results/eval/rvs/hopper-medium-expert/seed0.json", "results/eval/mppi/multi2d-umaze/seed0.json"
