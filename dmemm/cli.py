@@ -35,7 +35,7 @@ _READS = {
     "statistics": ("the data set's statistics, of `download`", f"results/data/{_TASK}.json"),
     "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
     "scores": ("score files, of `evaluate`", _SCORES),
-    "consistency": ("files of `consistency`", _CONSISTENCY),
+    "consistency": ("files of `consistency` and `consistency-method`", _CONSISTENCY),
     "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
     "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
@@ -80,11 +80,12 @@ def _stage(
     )
     parser.set_defaults(run=run)
     command = f"dmemm {name}"
-    if config is not None:
+    if config is not None or of:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
+        command += f" {_TASK}"
+    if config is not None:
         parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
                             help=f"instead of params.yaml's value; keys: {', '.join(config.parameters())}")  # fmt: skip
-        command += f" {_TASK}"
     if of:
         parser.add_argument(of, help=_NAMES[of])
         parser.add_argument("seed", type=int, help="of everything random")
@@ -151,6 +152,11 @@ def parser() -> argparse.ArgumentParser:
         subcommands, "evaluate-method", config=EpisodesConfig, of="method",
         reads=["model", "statistics"],
         writes={"output": ("scores, JSON", _SCORES.replace("dmemm", _METHOD))},
+    )  # fmt: skip
+    _stage(
+        subcommands, "consistency-method", of="method",
+        reads=["model", "dynamics", "raw", "segments"],
+        writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY.replace("dmemm", "hd"))},
     )  # fmt: skip
     pictures = f"results/pictures/dmemm/{_TASK}/seed0"
     _stage(

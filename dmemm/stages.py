@@ -21,7 +21,7 @@ from dmemm.config import (
     override,
 )
 from dmemm.errors import UserError
-from dmemm.methods import BY_D3RLPY
+from dmemm.methods import BY_D3RLPY, PLANNING
 from dmemm.tasks import get_task
 from dmemm.variants import get_variant
 
@@ -143,6 +143,19 @@ def evaluate_method(arguments: argparse.Namespace) -> None:
     evaluate_method(
         task, arguments.method, config, arguments.seed,
         model_path=arguments.model, statistics_path=arguments.statistics, output=arguments.output,
+    )  # fmt: skip
+
+
+def consistency_method(arguments: argparse.Namespace) -> None:
+    """Compare another method's plans with what happens."""
+    from dmemm.methods.consistency import method_consistency
+
+    if arguments.method not in PLANNING:
+        raise UserError(f"{arguments.method}: makes no plans of states; choose one of {', '.join(PLANNING)}")
+    method_consistency(
+        get_task(arguments.task), arguments.method, arguments.seed,
+        model_path=arguments.model, dynamics_path=arguments.dynamics, raw_path=arguments.raw,
+        segments_path=arguments.segments, output=arguments.output,
     )  # fmt: skip
 
 

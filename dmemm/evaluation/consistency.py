@@ -3,6 +3,7 @@
 All errors are ‖s_{t+1} - ŝ_{t+1}‖², squared and summed over the state as in eq. 9, in the units of the normalised data.
 """
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from dmemm.config import EvaluateConfig, TrainConfig
+from dmemm.data.normaliser import Normaliser
 from dmemm.data.raw import read_raw
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Batch, Windows
@@ -28,7 +30,7 @@ from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
 
-_STARTS = 64  # held-out windows whose first state (in mazes also the last) is planned from
+_STARTS = 64  # held-out windows that are planned from
 _PLANS = 4  # drawn from each
 _LOSS_WINDOWS = 2048  # of the held-out diffusion loss
 
@@ -47,57 +49,89 @@ def consistency(
     output: Path,
 ) -> None:
     """Run the stage: plan from held-out states as `evaluate` does, and compare what is planned with what happens."""
-    device = choose_device()
-    raw, segments = read_raw(raw_path), read_segments(segments_path)
-    held_out = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
-    if len(held_out) == 0:
-        raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
     config = replace(config, candidates=1)
     planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
-    model, dynamics = planner.model, planner.dynamics
-    assert dynamics is not None
-    windows = Windows(raw, segments, task, device)
-    rng = np.random.default_rng(seed)
+    assert planner.dynamics is not None
 
-    def draw(count: int) -> Batch:
-        return windows.batch(torch.as_tensor(rng.choice(held_out, count, replace=count > len(held_out)), device=device))
+    def plan(observations: Array, goals: Array | None) -> Array:
+        plans = planner.plan(observations, goals)
+        return np.concatenate([plans.actions, plans.states], axis=-1)
 
-    data = draw(_STARTS)
-    action_dim = model.action_dim
-    tau = (data.tau * model.scale + model.center).cpu().numpy()
-    first = np.repeat(tau[:, 0, action_dim:], _PLANS, axis=0)
-    goals = np.repeat(tau[:, -1, action_dim : action_dim + task.goal_dim], _PLANS, axis=0) if task.has_goal else None
-    plans = planner.plan(first, goals)
-    planned = np.concatenate([plans.actions, plans.states], axis=-1)
+    held_out = HeldOut(task, planner.dynamics, raw_path, segments_path, seed)
+    result = held_out.compare(plan)
+    loss = _diffusion_loss(planner.model, held_out.draw(_LOSS_WINDOWS), seed)
+    write_record(task, variant, seed, {"diffusion_loss": loss, **result}, output)
 
-    states = torch.as_tensor(plans.states, device=device) - model.center[action_dim:]
-    states = (states / model.scale[action_dim:]).view(_STARTS, _PLANS, model.horizon, -1)[:, :, 1:]
-    data_states = data.tau[:, 1:, action_dim:]
-    result: dict[str, Any] = {
-        "task": task.name,
-        "variant": variant,
-        "seed": seed,
-        "data_source": raw.data_source,
-        "plans": len(planned),
-        "diffusion_loss": _diffusion_loss(model, draw(_LOSS_WINDOWS), seed),
-        **_errors(task, model, dynamics, planned),
-        # Deviation over all plans against that of the windows they start from: a collapse shows here.
-        "spread": float((_deviation(states.flatten(0, 1)) / _deviation(data_states)).item()),
-        # Deviation among the plans of one start.
-        "diversity": float(states.var(dim=1).mean().sqrt().item()),
-        "data": _errors(task, model, dynamics, tau),
-    }
-    write_json(output, result)
-    against = ("model", "simulator") if result["simulator_error"] is not None else ("model",)
-    errors = ", ".join(
-        f"{result[f'{name}_error']:.5f} against the {name} (data {result['data'][f'{name}_error']:.5f})"
+
+class HeldOut:
+    """Held-out windows, whose first state (in mazes also the last) is planned from, and what plans are held against."""
+
+    def __init__(self, task: Task, dynamics: DynamicsEnsemble, raw_path: Path, segments_path: Path, seed: int) -> None:
+        """Read the data.
+
+        Args:
+            task: what is planned for.
+            dynamics: the ensemble T̂.
+            raw_path: the raw data.
+            segments_path: their windows.
+            seed: of the windows' choice.
+
+        Raises:
+            UserError: a file cannot be read, or no windows are held out.
+        """
+        device = choose_device()
+        self.task, self.dynamics = task, dynamics
+        raw, segments = read_raw(raw_path), read_segments(segments_path)
+        self.data_source, self.normaliser = raw.data_source, segments.normaliser
+        self.windows = Windows(raw, segments, task, device)
+        self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
+        self._rng = np.random.default_rng(seed)
+        if len(self._indices) == 0:
+            raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
+
+    def draw(self, count: int) -> Batch:
+        """Windows, each once if there are as many."""
+        chosen = self._rng.choice(self._indices, count, replace=count > len(self._indices))
+        return self.windows.batch(torch.as_tensor(chosen, device=choose_device()))
+
+    def compare(self, plan: Callable[[Array, Array | None], Array]) -> dict[str, Any]:
+        """Measure plans.
+
+        Args:
+            plan: from observations (n, Ds) and goals (n, goal_dim) to plans `[actions, states]`, shape
+                (n, horizon, Da + Ds), all in the environment's units.
+        """
+        task, action_dim = self.task, self.dynamics.action_dim
+        tau = self.draw(_STARTS).tau.cpu().numpy() * self.normaliser.scale + self.normaliser.center
+        goals = tau[:, -1, action_dim : action_dim + task.goal_dim] if task.has_goal else None
+        each = None if goals is None else np.repeat(goals, _PLANS, axis=0)
+        planned = plan(np.repeat(tau[:, 0, action_dim:], _PLANS, axis=0), each)
+        states = self.normaliser.normalise(planned)[:, 1:, action_dim:]
+        return {
+            "data_source": self.data_source,
+            "plans": len(planned),
+            **errors(task, self.normaliser, self.dynamics, planned, each),
+            # Deviation over all plans against that of the windows they start from: a collapse shows here.
+            "spread": _deviation(states) / _deviation(self.normaliser.normalise(tau)[:, 1:, action_dim:]),
+            # Deviation among the plans of one start.
+            "diversity": float(np.sqrt(states.reshape(_STARTS, _PLANS, -1).var(axis=1, ddof=1).mean())),
+            "data": errors(task, self.normaliser, self.dynamics, tau, goals),
+        }
+
+
+def write_record(task: Task, variant: str, seed: int, measured: dict[str, Any], output: Path) -> None:
+    """Write the stage's file, and print a line that sums it up."""
+    write_json(output, {"task": task.name, "variant": variant, "seed": seed, **measured})
+    against = ("model", "simulator") if measured["simulator_error"] is not None else ("model",)
+    parts = ", ".join(
+        f"{measured[f'{name}_error']:.5f} against the {name} (data {measured['data'][f'{name}_error']:.5f})"
         for name in against
     )
-    print(f"consistency {task.name} {variant} seed {seed}: transition error {errors} → {output}")
+    print(f"consistency {task.name} {variant} seed {seed}: transition error {parts} → {output}")
 
 
-def _deviation(states: torch.Tensor) -> torch.Tensor:
-    return states.var(dim=0).mean().sqrt()
+def _deviation(states: Array) -> float:
+    return float(np.sqrt(states.var(axis=0, ddof=1).mean()))
 
 
 def _diffusion_loss(model: DiffusionModel, batch: Batch, seed: int) -> float:
@@ -108,19 +142,21 @@ def _diffusion_loss(model: DiffusionModel, batch: Batch, seed: int) -> float:
         return objective.terms(batch, torch.Generator(batch.tau.device).manual_seed(seed))["wdiff"].item()
 
 
-def _errors(task: Task, model: DiffusionModel, dynamics: DynamicsEnsemble, tau: Array) -> dict[str, Any]:
-    """Errors of plans (or of the data's own windows), shape (n, horizon, dim) in the environment's units."""
-    action_dim = model.action_dim
+def errors(
+    task: Task, normaliser: Normaliser, dynamics: DynamicsEnsemble, tau: Array, goals: Array | None
+) -> dict[str, Any]:
+    """Errors of plans (or of the data's own windows), shape (n, horizon, Da + Ds) in the environment's units."""
+    action_dim = dynamics.action_dim
     actions, states = tau[..., :action_dim], tau[..., action_dim:]
-    scale = model.scale[action_dim:].cpu().numpy()
+    scale = normaliser.scale[action_dim:]
     with torch.no_grad():
-        normalised = (torch.as_tensor(tau, device=model.center.device) - model.center) / model.scale
+        normalised = torch.as_tensor(normaliser.normalise(tau), device=dynamics.target_scale.device)
         s, a = normalised[..., action_dim:], normalised[..., :action_dim]
         by_model = (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(-1).cpu().numpy()
-    counted = _en_route(states) if task.is_maze else np.ones(by_model.shape, dtype=bool)
+    counted = _en_route(states, goals) if task.is_maze and goals is not None else np.ones(by_model.shape, dtype=bool)
     if not counted.any():
         raise UserError(f"{task.name}: every plan starts at its goal; there is no transition to measure")
-    errors: dict[str, Any] = {
+    found: dict[str, Any] = {
         "transitions": int(counted.sum()),
         "model_error": float(by_model[counted].mean()),
         "model_error_median": float(np.median(by_model[counted])),
@@ -130,11 +166,11 @@ def _errors(task: Task, model: DiffusionModel, dynamics: DynamicsEnsemble, tau: 
         "outside": _outside(task, states) if task.is_maze else None,
     }
     if task.protocol == "own":  # how its simulator is put into an observed state is not known
-        return errors
+        return found
     one_step, open_loop = simulate(task, actions, states)
     by_simulator = (((states[:, 1:] - one_step) / scale) ** 2).sum(-1)[counted]
     drift = (((states[:, 1:] - open_loop[:, 1:]) / scale) ** 2).sum(-1)
-    return errors | {
+    return found | {
         "simulator_error": float(by_simulator.mean()),
         "simulator_error_median": float(np.median(by_simulator)),
         # Of the states that the planned actions lead to from the planned first state: the mean after each step.
@@ -144,13 +180,13 @@ def _errors(task: Task, model: DiffusionModel, dynamics: DynamicsEnsemble, tau: 
     }
 
 
-def _en_route(states: Array) -> NDArray[np.bool_]:
-    """The transitions of a maze plan before it is at its goal, shape (n, horizon - 1).
+def _en_route(states: Array, goals: Array) -> NDArray[np.bool_]:
+    """The transitions of maze plans before they are at their goals (n, 2), shape (n, horizon - 1).
 
     The windows that the network learns from rest at their goal at once, which no ball can: those steps are no
     transitions, of the data or of a plan.
     """
-    away = np.linalg.norm(states[..., :2] - states[:, -1:, :2], axis=-1) > GOAL_RADIUS
+    away = np.linalg.norm(states[..., :2] - goals[:, None], axis=-1) > GOAL_RADIUS
     return np.logical_and.accumulate(away, axis=1)[:, 1:]
 
 

@@ -10,3 +10,5 @@ METHODS = {
 }  # fmt: skip
 # Those whose training needs the environment that `make methods` makes.
 BY_D3RLPY = ("bc", "bcq", "bear", "cql", "dt", "iql", "morel")
+# Those that plan states too, whose plans `consistency` measures.
+PLANNING = ("hd", "mppi")

@@ -85,6 +85,10 @@ class Policy(nn.Module):
         """Normalised actions (batch, Da) for normalised observations (batch, Ds) and goals (batch, goal_dim)."""
         raise NotImplementedError
 
+    def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
+        """New plans `[actions, states]` (batch, horizon, Da + Ds), normalised as for `decide`; of those in PLANNING."""
+        raise NotImplementedError
+
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
         """The next action in each environment, as `dmemm.planning.planner.Planner.act`.
 
@@ -92,13 +96,8 @@ class Policy(nn.Module):
             UserError: an observation or an action is not finite.
         """
         running = np.ones(len(observations), dtype=bool) if running is None else running
-        known, places = self.normalise(observations), None
-        if self.task.has_goal:
-            assert goals is not None
-            first = slice(self.action_dim, self.action_dim + self.task.goal_dim)
-            places = (torch.as_tensor(goals, device=self.center.device) - self.center[first]) / self.scale[first]
         with torch.no_grad():
-            decided = self.decide(known, places, running)
+            decided = self.decide(self.normalise(observations), self.normalise_goals(goals), running)
         actions = decided * self.scale[: self.action_dim] + self.center[: self.action_dim]
         chosen = np.where(running[:, None], actions.cpu().numpy(), 0).astype(np.float32)
         wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
@@ -111,6 +110,14 @@ class Policy(nn.Module):
         """Observations (..., Ds) of the environment, normalised, on the policy's device."""
         values = torch.as_tensor(np.asarray(observations, np.float32), device=self.center.device)
         return (values - self.center[self.action_dim :]) / self.scale[self.action_dim :]
+
+    def normalise_goals(self, goals: Array | None) -> Tensor | None:
+        """Goals (n, goal_dim), likewise; none where the task has none."""
+        if not self.task.has_goal:
+            return None
+        assert goals is not None
+        first = slice(self.action_dim, self.action_dim + self.task.goal_dim)
+        return (torch.as_tensor(goals, device=self.center.device) - self.center[first]) / self.scale[first]
 
 
 def method_module(name: str) -> ModuleType:

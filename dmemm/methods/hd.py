@@ -100,13 +100,17 @@ class Policy(base.Policy):
             return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
         # A plan ends at the goal when it is over: replanned at every step, it would never get there.
         if len(self.plans) != len(observations) or self.age == self.horizon:
-            self.plans, self.age = self.whole(self.subgoals(observations, goals)), 0
+            self.plans, self.age = self.plan(observations, goals), 0
         self.age += 1
         if not self.task.is_maze:
             return self.plans[:, self.age - 1, : self.action_dim]
         away = (self.plans[:, self.age, self.action_dim :] - observations) * self.scale[self.action_dim :]
         scale, center = self.scale[: self.action_dim], self.center[: self.action_dim]
         return (away[:, :2] + away[:, 2:] - center) / scale  # a = Δposition + Δvelocity
+
+    def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
+        """A plan of the upper level, with all that the lower level puts between its states."""
+        return self.whole(self.subgoals(observations, goals))
 
     def whole(self, subgoals: Tensor) -> Tensor:
         """Plans through subgoals (batch, horizon / stride + 1, Ds): shape (batch, horizon + 1, Da + Ds)."""

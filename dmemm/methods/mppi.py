@@ -73,20 +73,32 @@ class Policy(base.Policy):
         if len(self.plans) != batch:
             self.plans = ((self.low + self.high) / 2).expand(batch, _HORIZON, -1).clone()
         index = torch.as_tensor(np.flatnonzero(running), device=device)
-        mean = self.plans[index, None]
-        shape = (len(index), _SAMPLES, _HORIZON, self.action_dim)
-        noise = torch.randn(shape, generator=self.generator, device=device) * (_NOISE * (self.high - self.low))
-        plans = (mean + noise).clamp(self.low, self.high)
-        each = observations[index].repeat_interleave(_SAMPLES, dim=0)
-        ends = None if goals is None else goals[index].repeat_interleave(_SAMPLES, dim=0)
-        returns = self.returns(each, plans.flatten(0, 1), ends).view(-1, _SAMPLES)
-        spread = returns.std(dim=1, keepdim=True).clamp(min=1e-6)
-        weights = torch.softmax(returns / (_TEMPERATURE * spread), dim=1)
-        best = (weights[..., None, None] * plans).sum(dim=1)
+        best = self.improved(observations[index], self.plans[index], None if goals is None else goals[index])
         actions = torch.zeros(batch, self.action_dim, device=device)
         actions[index] = best[:, 0]
         self.plans[index] = torch.cat([best[:, 1:], best[:, -1:]], dim=1)
         return actions
+
+    def improved(self, observations: Tensor, plans: Tensor, goals: Tensor | None) -> Tensor:
+        """Weighted averages of random plans around `plans` (n, horizon, Da): of the same shape."""
+        shape = (len(plans), _SAMPLES, _HORIZON, self.action_dim)
+        noise = torch.randn(shape, generator=self.generator, device=plans.device) * (_NOISE * (self.high - self.low))
+        tried = (plans[:, None] + noise).clamp(self.low, self.high)
+        each = observations.repeat_interleave(_SAMPLES, dim=0)
+        ends = None if goals is None else goals.repeat_interleave(_SAMPLES, dim=0)
+        returns = self.returns(each, tried.flatten(0, 1), ends).view(-1, _SAMPLES)
+        spread = returns.std(dim=1, keepdim=True).clamp(min=1e-6)
+        weights = torch.softmax(returns / (_TEMPERATURE * spread), dim=1)
+        return (weights[..., None, None] * tried).sum(dim=1)
+
+    def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
+        """As at an episode's first step; the states are those that the model expects of the actions."""
+        start = ((self.low + self.high) / 2).expand(len(observations), _HORIZON, -1)
+        actions = self.improved(observations, start, goals)
+        states = [observations]
+        for a in actions[:, :-1].unbind(dim=1):
+            states.append(self.dynamics(states[-1], a))
+        return torch.cat([actions, torch.stack(states, dim=1)], dim=-1)
 
 
 def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble, RewardModel]:

@@ -10,6 +10,7 @@ import torch
 from dmemm.cli import main
 from dmemm.data.local import collect
 from dmemm.data.raw import episode_slices, read_raw
+from dmemm.data.segments import read_segments
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.envs import make_env, set_state_from_observation
 from dmemm.evaluation import consistency
@@ -48,7 +49,10 @@ def test_a_maze_plan_counts_until_it_is_at_its_goal_and_walls_are_seen():
     path = np.array([[3, 1], [3, 2], [3, 3], [2.4, 3], [2.1, 3], [2, 3], [2, 3]], np.float32)
     through_wall = np.array([[3, 2], [2.5, 2], [2, 2], [1.5, 2], [1, 2], [1, 2], [1, 2]], np.float32)
     states = np.concatenate([np.stack([path, through_wall]), np.zeros((2, 7, 2), np.float32)], axis=-1)
-    assert consistency._en_route(states).sum(axis=1).tolist() == [2, 2]  # (2.4, 3) and (1.5, 2) are at the goal
+    assert consistency._en_route(states, states[:, -1, :2]).sum(axis=1).tolist() == [
+        2,
+        2,
+    ]  # (2.4, 3) and (1.5, 2) are at the goal
     task = get_task("maze2d-umaze")
     assert consistency._outside(task, states) == 0.5
     assert consistency._outside(task, states[:1]) == 0.0
@@ -103,8 +107,9 @@ def test_errors_are_those_of_a_loop_over_plans_and_steps(stage, monkeypatch):
     tau += rng.normal(0, 0.05, tau.shape).astype(np.float32)
     if task.is_maze:
         tau[:, -1, 2:4] = -9  # far away: every step counts
-    errors = consistency._errors(task, model, dynamics, tau)
     d, center, scale = model.action_dim, model.center.numpy(), model.scale.numpy()
+    normaliser = read_segments(path / "w.h5").normaliser
+    errors = consistency.errors(task, normaliser, dynamics, tau, tau[:, -1, d : d + 2])
     env = make_env(task)
     env.reset(seed=0)
     by_model, by_simulator = [], []
@@ -134,3 +139,11 @@ def test_without_held_out_windows_it_says_what_to_do(stage, monkeypatch, capsys)
     assert main(["consistency", task, "dmemm", "0", *files]) == 1
     assert "none.h5: no held-out windows to plan from; raise held_out" in capsys.readouterr().err
     assert not (path / "never.json").exists()
+
+
+def test_a_method_without_plans_is_refused(stage, monkeypatch, capsys):
+    task, path = stage
+    monkeypatch.chdir(path)
+    files = ["--raw", "raw.h5", "--segments", "w.h5", "--model", "m.safetensors", "--dynamics", "dynamics.safetensors"]
+    assert main(["consistency-method", task, "rvs", "0", *files, "--output", "never.json"]) == 1
+    assert "rvs: makes no plans of states; choose one of hd, mppi" in capsys.readouterr().err

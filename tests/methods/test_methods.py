@@ -96,6 +96,20 @@ def test_mppis_returns_are_those_of_a_loop_that_stops_at_the_end_of_the_episode(
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_mppis_plans_are_what_its_model_expects_and_lead_to_the_goal():
+    policy = mppi.train(GOAL, point_data(), MethodConfig(1), 0, CPU)
+    policy.start(0)
+    s, goals = policy.normalise(np.array(STARTS)), policy.normalise_goals(np.full((3, 2), 0.2, np.float32))
+    with torch.no_grad():
+        plans = policy.plan(s, goals)
+        a, states = plans[..., :2], plans[..., 2:]
+        np.testing.assert_array_equal(states[:, 0], s)
+        for t in range(plans.shape[1] - 1):
+            np.testing.assert_allclose(states[:, t + 1], policy.dynamics(states[:, t], a[:, t]), atol=1e-6)
+    left = (states - goals[:, None]).norm(dim=-1)
+    assert (left[:, -1] < 0.7 * left[:, 0]).all()
+
+
 def far(states):
     return states[..., 0] > 1.0
 
@@ -176,6 +190,8 @@ def test_hd_fills_in_its_subgoals_and_follows_the_whole_path():
     whole = policy.plans
     policy.act(observations, goals)
     assert policy.age == 1 and (policy.plans != whole).any()
+    plans = policy.plan(policy.normalise(observations), policy.normalise_goals(goals))
+    assert plans.shape == whole.shape and torch.equal(plans[:, [0, -1], 2:], whole[:, [0, -1], 2:])
     subgoals = torch.randn(5, 4)
     pieces = policy.between(subgoals[:-1], subgoals[1:])[..., 2:]
     assert (pieces[:, 0] == subgoals[:-1]).all() and (pieces[:, -1] == subgoals[1:]).all()
@@ -227,5 +243,7 @@ def test_weights_of_another_method_and_unknown_names_are_refused(tmp_path, monke
     train_method(POINT, "rvs", MethodConfig(2), 0, raw_path=tmp_path, **files)
     with pytest.raises(UserError, match="holds rvs, but mppi was expected"):
         load_policy(POINT, "mppi", 0, files["output"])
-    with pytest.raises(UserError, match="os: unknown method; choose one of bc, bcq, bear, cql, dt, hd, iql, mppi, rvs"):
+    with pytest.raises(
+        UserError, match="os: unknown method; choose one of bc, bcq, bear, cql, dt, hd, iql, morel, mppi"
+    ):
         method_module("os")

@@ -115,11 +115,17 @@ def test_a_seed_more_runs_only_what_is_new(built):
 def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.set(methods=["rvs", "mppi"])
     new = {f"{stage}_{name}": 2 for stage in ("train", "evaluate") for name in ("rvs", "mppi")}
+    new["consistency_mppi"] = 2
     new |= {f"code_{name}": 1 for name in new}
     new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
-    assert built.planned() == new | {"table1": 1, "table2": 1, "intervals": 1, "training": 1, "metrics": 1}
+    tables = ("table1", "table2", "intervals", "training", "consistency", "metrics")
+    assert built.planned() == new | dict.fromkeys(tables, 1)
     scores = "results/eval/rvs/hopper-medium-expert/seed0.json", "results/eval/mppi/multi2d-umaze/seed0.json"
-    built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores)
+    plans = [f"results/consistency/mppi/{task}/seed0.json" for task in ("hopper-medium-expert", "maze2d-umaze")]
+    built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores, *plans)
+    for name in plans:
+        record = json.loads((built.folder / name).read_text())
+        assert record["variant"] == "mppi" and record["simulator_error"] > record["model_error"] > 0
     for name in scores:
         record = json.loads((built.folder / name).read_text())
         assert len(record["scores"]) == 2 and record["checkpoint"] == "last" and list(record["executed"]) == ["actions"]

@@ -19,6 +19,7 @@ MODULES = {
     "study": ["dmemm.reporting.study"],
     **{f"train_{name}": ["dmemm.methods.base", f"dmemm.methods.{name}"] for name in METHODS},
     **{f"evaluate_{name}": ["dmemm.methods.evaluate", f"dmemm.methods.{name}"] for name in METHODS},
+    **{f"consistency_{name}": ["dmemm.methods.consistency", f"dmemm.methods.{name}"] for name in PLANNING},
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dmemm.config import DownloadConfig, DynamicsConfig, EpisodesConfig, EvaluateConfig, MethodConfig
 from dmemm.config import RewardConfig, SegmentConfig, TrainConfig
 from dmemm.errors import UserError
-from dmemm.methods import METHODS
+from dmemm.methods import METHODS, PLANNING
 from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
 from workflow import run_lock

@@ -37,9 +37,10 @@ for name, variant in VARIANTS.items():
 
 
 def consistency_files():
-    """Diffuser's and dmemm's plans for every task, the other variants' for the tasks of Table 3."""
+    """Diffuser's, dmemm's and other methods' plans for every task, the other variants' for the tasks of Table 3."""
+    everywhere = ["diffuser", "dmemm", *(name for name in config["methods"] if name in PLANNING)]
     others = [name for name in VARIANTS if name not in ("diffuser", "dmemm")]
-    chosen = [(task, ["diffuser", "dmemm"] + others * (task in config["ablation_tasks"])) for task in config["tasks"]]
+    chosen = [(task, everywhere + others * (task in config["ablation_tasks"])) for task in config["tasks"]]
     return [
         f"results/consistency/{variant}/{task}/seed{seed}.json"
         for task, variants in chosen
@@ -65,6 +66,6 @@ rule consistency:
         runtime=growing(10),
         gpu=0,
     params:
-        **assignments(config, ["tasks", "ablation_tasks", "seeds"]),
+        **assignments(config, ["tasks", "methods", "ablation_tasks", "seeds"]),
     shell:
         "python -m dmemm consistency-table --consistency {input.consistency} --outputs {output} > {log} 2>&1"

@@ -59,7 +59,37 @@ def evaluate_method_rule(name, multi2d):
             " > {log} 2>&1"
 
 
+def consistency_method_rule(name):
+    rule:
+        name:
+            f"consistency_{name}"
+        input:
+            task=TASK,
+            model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
+            dynamics=DYNAMICS,
+            raw=RAW,
+            segments=SEGMENTS,
+            code=f"results/code/consistency_{name}.txt",
+        output:
+            consistency=f"results/consistency/{name}/{{task}}/seed{{seed}}.json",
+        log:
+            f"logs/consistency/{name}/{{task}}/seed{{seed}}.log",
+        benchmark:
+            f"logs/consistency/{name}/{{task}}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=growing(6000),
+            runtime=growing(60),
+            gpu=GPU,
+        shell:
+            f"python -m dmemm consistency-method {{wildcards.task}} {name} {{wildcards.seed}}"
+            " --model {input.model} --dynamics {input.dynamics} --raw {input.raw} --segments {input.segments}"
+            " --output {output.consistency} > {log} 2>&1"
+
+
 for name in METHODS:
     train_method_rule(name)
     evaluate_method_rule(name, multi2d=False)
     evaluate_method_rule(name, multi2d=True)
+for name in PLANNING:
+    consistency_method_rule(name)
