@@ -178,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
     for name, reads, stem, kinds in (
+        ("ranking", ["scores", "published"], "ranking", _TABLES),
         ("intervals", ["scores"], "intervals", _TABLES),
         ("training", ["records", "scores"], "training", _TABLES),
         ("curves", ["curves"], "curves", _FIGURES),

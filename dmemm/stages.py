@@ -180,6 +180,13 @@ def table(arguments: argparse.Namespace) -> None:
     write_table(arguments.number, arguments.scores, arguments.published, arguments.outputs, arguments.long)
 
 
+def ranking(arguments: argparse.Namespace) -> None:
+    """Compare the methods' order with the published one."""
+    from dmemm.reporting.ranking import write_ranking
+
+    write_ranking(arguments.scores, arguments.published, arguments.outputs)
+
+
 def intervals(arguments: argparse.Namespace) -> None:
     """Compare variants over all tasks and seeds."""
     from dmemm.reporting.intervals import write_intervals

@@ -28,7 +28,7 @@ HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+)")
 # Built on demand only: `dvc repro` means the tables and the figure.
-UNVERSIONED = r"estimators|\w+_study(_plain)?|pictures_\w+|code_(study|pictures)"
+UNVERSIONED = r"estimators|ranking|\w+_study(_plain)?|pictures_\w+|code_(study|pictures|ranking)"
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}

@@ -8,6 +8,7 @@ stale; and each job waits for it, and ends when it gets it (dmemm/__main__.py).
 import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -51,7 +52,8 @@ def begin(dryrun: bool) -> None:
         file.close()
         return
     file.truncate(0)
-    print(os.getpid(), end="", file=file, flush=True)
+    os.environ["DMEMM_RUN"] = f"{os.getpid()} on {socket.gethostname()}"
+    print(os.environ["DMEMM_RUN"], end="", file=file, flush=True)
     _held.append(file)
     os.environ["DMEMM_RUN_LOCK"] = str(LOCK.resolve())
     if "DVC_STAGE" in os.environ:

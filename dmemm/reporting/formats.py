@@ -24,7 +24,8 @@ _METADATA: Mapping[str, Mapping[str, None]] = {
 _STYLE: dict[str, Any] = {"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _TEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    "±": r"$\pm$", "×": r"$\times$", "–": "--", "λ": r"$\lambda$", "‖": r"$\|$", "²": "$^2$", "ŝ": r"$\hat{s}$",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--", "λ": r"$\lambda$", "τ": r"$\tau$", "‖": r"$\|$", "²": "$^2$",
+    "ŝ": r"$\hat{s}$",
 }  # fmt: skip
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from dmemm.methods import METHODS
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores
+from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores
 from dmemm.tasks import get_task
 
 _RESAMPLES = 10_000
@@ -89,7 +88,7 @@ def _line(rows: Sequence[Row], variant: str) -> dict[str, Any]:
 def _texts(line: dict[str, Any]) -> dict[str, str]:
     return {
         "Tasks": line["tasks"],
-        "Method": {"dmemm": "DMEMM", "diffuser": "Diffuser", **METHODS}.get(line["variant"], line["variant"]),
+        "Method": NAMES.get(line["variant"], line["variant"]),
         "Tasks × seeds": str(line["scores"]),
         "Mean": f"{line['mean']:.1f}",
         "IQM": f"{line['iqm']:.1f}",

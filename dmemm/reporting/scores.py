@@ -11,6 +11,9 @@ import jsonschema
 
 from dmemm.errors import UserError
 from dmemm.files import read_json
+from dmemm.methods import METHODS
+
+NAMES = {"diffuser": "Diffuser", "dmemm": "DMEMM", **METHODS}  # as tables print them, and the published ones too
 
 _NUMBERS = {"type": "array", "minItems": 1, "items": {"type": "number"}}
 _SUCCESS = {"anyOf": [{"type": "null"}, {**_NUMBERS, "items": {"enum": [0, 1]}}]}

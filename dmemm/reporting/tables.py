@@ -10,7 +10,7 @@ from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.methods import METHODS
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
 
 Cell = str | int | float | None
@@ -26,23 +26,19 @@ _HEADINGS = {
     "seeds": "Seeds",
     "episodes": "Episodes a seed",
     "data_score": "Data set's own",
-    "diffuser": "Diffuser",
-    "dmemm": "DMEMM",
     "wo_weighting": "w/o weighting",
     "wo_lambda_tr": "w/o λ_tr",
     "wo_lambda_rd": "w/o λ_rd",
     "wo_tr_guide": "w/o transition guide",
-    **METHODS,
+    **NAMES,
 }
 # Variant → method in the published tables.
 _METHODS = {
-    "diffuser": "Diffuser",
-    "dmemm": "DMEMM",
     "wo_weighting": "DMEMM-w/o-weighting",
     "wo_lambda_tr": "DMEMM-w/o-lambda_tr",
     "wo_lambda_rd": "DMEMM-w/o-lambda_rd",
     "wo_tr_guide": "DMEMM-w/o-tr-guide",
-    **METHODS,
+    **NAMES,
 }
 
 # Over a block of their own: these numbers are not this project's.

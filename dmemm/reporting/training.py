@@ -9,9 +9,8 @@ import jsonschema
 
 from dmemm.errors import UserError
 from dmemm.files import read_json
-from dmemm.methods import METHODS
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.scores import NAMES, describe, group_rows, load_scores, mean_and_standard_error
 
 _SCHEMA = {
     "type": "object",
@@ -25,7 +24,6 @@ _SCHEMA = {
         "seconds": {"type": "number"},
     },
 }
-_NAMES = {"diffuser": "Diffuser", "dmemm": "DMEMM", **METHODS}
 _CAPTION = (
     "Training of each method, of the network itself: the transition ensemble and the reward model that DMEMM's variants"
     " share come on top. Minutes of wall time, mean over seeds, on the machine that trained; a training that was"
@@ -75,7 +73,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
     texts = [
         {
             "Task": line["task"],
-            "Method": _NAMES.get(line["method"], line["method"]),
+            "Method": NAMES.get(line["method"], line["method"]),
             "Gradient steps": "–" if line["steps"] is None else str(line["steps"]),
             "Parameters": str(line["parameters"]),
             "Minutes": f"{line['minutes']:.1f}",

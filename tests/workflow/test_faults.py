@@ -1,9 +1,11 @@
 """What goes wrong while a pipeline runs: afterwards the same command finishes, and nothing wrong looks current."""
 
+import fcntl
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -76,6 +78,39 @@ def test_after_kill_9_nothing_works_on_and_the_same_command_resumes(small, tool,
     wait_for(lambda: not processes(small))
     assert not list(small.folder.glob("results/eval/*/*/*.json")) or tool == "dvc"
     assert_finishes(small, tool)
+
+
+@pytest.mark.parametrize(
+    ("run", "written", "works_on"),
+    [
+        ("123 on {host}", "123 on {host}", False),  # nobody holds the lock: the run has ended
+        ("123 on {host}", "456 on {host}", False),  # another run has it
+        ("123 on elsewhere", "", True),  # a cluster's other node, which sees neither lock nor content
+    ],
+)
+def test_a_job_that_starts_when_its_run_is_dead_ends_at_once(small, run, written, works_on):
+    lock, host = small.folder / "lock", socket.gethostname()
+    lock.write_text(written.format(host=host))
+    (small.folder / "slow").touch()
+    with lock.open() as holder:
+        if written.startswith("456"):
+            fcntl.flock(holder, fcntl.LOCK_EX)
+        command = (
+            "env",
+            f"DMEMM_RUN_LOCK={lock}",
+            f"DMEMM_RUN={run.format(host=host)}",
+            "python",
+            "slow.py",
+            "job.txt",
+        )
+        job = small.start(*command)
+        if works_on:
+            wait_for((small.folder / "job.checkpoint").exists)
+            time.sleep(1)
+            assert job.poll() is None
+            (small.folder / "slow").unlink()
+        job.communicate(timeout=60)
+    assert (job.returncode == 0) == works_on
 
 
 @pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])

@@ -12,6 +12,7 @@ MODULES = {
     "pictures": ["dmemm.evaluation.pictures", "dmemm.variants"],
     "tables": ["dmemm.reporting.tables"],
     "intervals": ["dmemm.reporting.intervals"],
+    "ranking": ["dmemm.reporting.ranking"],
     "training": ["dmemm.reporting.training"],
     "figure1": ["dmemm.reporting.figures"],
     "curves": ["dmemm.reporting.curves"],

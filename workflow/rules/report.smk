@@ -91,6 +91,30 @@ rule intervals:
         "python -m dmemm intervals --scores {input.scores:q} --outputs {output} > {log} 2>&1"
 
 
+# Asked for by its path: with tasks of one's own alone there is nothing published to rank.
+rule ranking:
+    input:
+        scores=[path for number in (1, 2) for path in TABLES[number][-1]],
+        published=PUBLISHED,
+        code="results/code/ranking.txt",
+    output:
+        **table_outputs("ranking", "1 and 2: ranking"),
+    log:
+        "logs/ranking.log",
+    benchmark:
+        "logs/ranking.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        gpu=0,
+    params:
+        **assignments(config, ["tasks", "mazes", "methods", "seeds"]),
+    shell:
+        "python -m dmemm ranking --scores {input.scores:q} --published {input.published} --outputs {output}"
+        " > {log} 2>&1"
+
+
 rule training:
     input:
         records=expand(
