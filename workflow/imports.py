@@ -61,12 +61,20 @@ def _runs(path: Path) -> bool:
 def _imports(path: Path, module: str) -> tuple[str, ...]:
     tree = _tree(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names = {name for node in ast.walk(tree) for name in _names(node, package)}
+    names = {name for node in _statements(tree) for name in _names(node, package)}
     # Importing a module runs the packages that hold it.
     chains = {
         ".".join(parts[:n]) for parts in (m.split(".") for m in {*names, module}) for n in range(1, len(parts) + 1)
     }
     return tuple(sorted(m for m in chains if m.split(".")[0] == PACKAGE))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node; what statements hold otherwise, most of the tree, imports nothing."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _names(node: ast.AST, package: str) -> Iterator[str]:
