@@ -40,7 +40,7 @@ _READS = {
     "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
-_METHOD = "rvs"
+_METHOD = "mppi"
 _NAMES = {
     "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
     "method": f"another method: {', '.join(METHODS)}",
@@ -98,7 +98,7 @@ def _stage(
             note = "; only some variants need it" if option in optional else ""
             many = {"nargs": "+"} if option in _LISTS else {}
             group.add_argument(f"--{option}", type=Path, required=option not in optional, help=text + note, **many)
-            lines.append(f"--{option} {path}")
+            lines.append(f"--{option} {path.replace('dmemm', _METHOD) if of == 'method' else path}")
     parser.epilog = "example:\n  " + " \\\n    ".join(lines)
     return parser
 
@@ -146,17 +146,17 @@ def parser() -> argparse.ArgumentParser:
     _stage(
         subcommands, "train-method", config=MethodConfig, of="method",
         reads=["raw"], writes={"output": ("weights, safetensors", f"{method}.safetensors"),
-                               "report": ("steps and time, JSON", _READS["records"][1].replace("dmemm", _METHOD))},
+                               "report": ("steps and time, JSON", _READS["records"][1])},
     )  # fmt: skip
     _stage(
         subcommands, "evaluate-method", config=EpisodesConfig, of="method",
         reads=["model", "statistics"],
-        writes={"output": ("scores, JSON", _SCORES.replace("dmemm", _METHOD))},
+        writes={"output": ("scores, JSON", _SCORES)},
     )  # fmt: skip
     _stage(
         subcommands, "consistency-method", of="method",
         reads=["model", "dynamics", "raw", "segments"],
-        writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY.replace("dmemm", "hd"))},
+        writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
     )  # fmt: skip
     pictures = f"results/pictures/dmemm/{_TASK}/seed0"
     _stage(

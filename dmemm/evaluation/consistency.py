@@ -83,7 +83,7 @@ class HeldOut:
         self.task, self.dynamics = task, dynamics
         raw, segments = read_raw(raw_path), read_segments(segments_path)
         self.data_source, self.normaliser = raw.data_source, segments.normaliser
-        self.windows = Windows(raw, segments, task, device)
+        self._windows = Windows(raw, segments, task, device)
         self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
         self._rng = np.random.default_rng(seed)
         if len(self._indices) == 0:
@@ -92,7 +92,7 @@ class HeldOut:
     def draw(self, count: int) -> Batch:
         """Windows, each once if there are as many."""
         chosen = self._rng.choice(self._indices, count, replace=count > len(self._indices))
-        return self.windows.batch(torch.as_tensor(chosen, device=choose_device()))
+        return self._windows.batch(torch.as_tensor(chosen, device=choose_device()))
 
     def compare(self, plan: Callable[[Array, Array | None], Array]) -> dict[str, Any]:
         """Measure plans.

@@ -49,10 +49,8 @@ def test_a_maze_plan_counts_until_it_is_at_its_goal_and_walls_are_seen():
     path = np.array([[3, 1], [3, 2], [3, 3], [2.4, 3], [2.1, 3], [2, 3], [2, 3]], np.float32)
     through_wall = np.array([[3, 2], [2.5, 2], [2, 2], [1.5, 2], [1, 2], [1, 2], [1, 2]], np.float32)
     states = np.concatenate([np.stack([path, through_wall]), np.zeros((2, 7, 2), np.float32)], axis=-1)
-    assert consistency._en_route(states, states[:, -1, :2]).sum(axis=1).tolist() == [
-        2,
-        2,
-    ]  # (2.4, 3) and (1.5, 2) are at the goal
+    counted = consistency._en_route(states, states[:, -1, :2])
+    assert counted.sum(axis=1).tolist() == [2, 2]  # (2.4, 3) and (1.5, 2) are at the goal
     task = get_task("maze2d-umaze")
     assert consistency._outside(task, states) == 0.5
     assert consistency._outside(task, states[:1]) == 0.0
