@@ -10,7 +10,7 @@ from torch.nn import functional
 
 _KERNEL = 5
 _GROUPS = 8
-_FEW = 8  # plans up to which a convolution is faster as a matrix product
+_FEW = 1024  # steps, of all plans together, up to which a convolution is faster as a matrix product
 _SMALL = 8192  # entries up to which one call of PyTorch's Mish takes less than the several of ours
 
 
@@ -26,15 +26,17 @@ class _Conv1d(nn.Conv1d):
         self._version = -1  # of the weight that it is made of
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > _FEW or x.device.type != "cpu" or self.weight.requires_grad:
+        plans, channels, length = x.shape
+        if plans * length > _FEW or x.device.type != "cpu" or self.weight.requires_grad:
             return super().forward(x)
         if self._version != self.weight._version:
             self._matrix = self.weight.transpose(1, 2).flatten(1).contiguous()
             self._version = self.weight._version
-        channels, length = x.shape[1:]
         padded = functional.pad(x.transpose(1, 2), (0, 0, _KERNEL // 2, _KERNEL // 2)).contiguous()
-        windows = padded.as_strided((len(x), length, _KERNEL * channels), (padded.stride(0), channels, 1))
-        return functional.linear(windows, self._matrix, self.bias).transpose(1, 2)
+        windows = padded.as_strided((plans, length, _KERNEL * channels), (padded.stride(0), channels, 1))
+        # One product over all steps: with the plans' axis kept it would be one a plan.
+        product = functional.linear(windows.reshape(plans * length, -1), self._matrix, self.bias)
+        return product.view(plans, length, -1).transpose(1, 2)
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:

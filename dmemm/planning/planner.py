@@ -280,8 +280,7 @@ def load_planner(
         UserError: a file is missing or damaged, or transition guidance is asked for without its model.
     """
     network = DiffusionModel.load(model, choose_device())
-    if network.center.is_cuda:
-        network.network.compile()  # K calls a plan: worth the half minute, as in training
+    network.make_fast()
     return Planner(
         task,
         config,
