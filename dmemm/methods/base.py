@@ -76,7 +76,7 @@ class Policy(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def start(self, seed: int) -> None:
-        """Seed what is random; called once after loading."""
+        """Seed what is random, make ready; called once after loading."""
 
     def reset(self) -> None:
         """Forget the environments: new episodes begin."""

@@ -67,8 +67,10 @@ class Policy(base.Policy):
         return {**sizes, **config, "observation_dim": self.observation_dim}
 
     def start(self, seed: int) -> None:
-        """Seed the plans' noise."""
+        """Seed the plans' noise, and make both levels fast."""
         self.generator.manual_seed(seed)
+        for model in (self.upper, self.lower):
+            model.make_fast()
 
     def reset(self) -> None:
         """Forget the plans."""
