@@ -4,7 +4,7 @@ STUDY = {
     "predict": ["sample", "epsilon"],
     "denoise": ["paper", "ddim", "tweedie"],
     "modulation_weight": ["uniform", "snr"],
-    "lambda_tr": ["0.1", "1", "10"],
+    "lambda_tr": ["0.1", "1"],
 }
 FIXED = VARIANTS["diffuser"].fixed
 CHOICES = {
