@@ -38,6 +38,8 @@ def load_params(path: Path) -> Params:
 def override(params: Params, assignments: Sequence[str]) -> Params:
     """Apply `key=value` assignments (values in YAML) and check the result.
 
+    One number for a key with a value per body or suite is the value of all of them.
+
     Raises:
         UserError: no `=`, an unknown key, or a value that the schema refuses.
     """
@@ -47,9 +49,13 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
         if not separator:
             raise UserError(f"{assignment}: expected key=value")
         try:
-            changed[key] = yaml.load(value, YamlLoader)  # noqa: S506  (a SafeLoader)
+            given = yaml.load(value, YamlLoader)  # noqa: S506  (a SafeLoader)
         except yaml.YAMLError as error:
             raise UserError(f"{assignment}: the value is not valid YAML") from error
+        several = params.get(key)
+        if isinstance(several, Mapping) and not isinstance(given, Mapping):
+            given = dict.fromkeys(several, given)
+        changed[key] = given
     return check_params(changed, "command line")
 
 

@@ -31,7 +31,11 @@ def test_what_is_no_number_is_refused_for_one(text):
         ("ema_decay=1", "ema_decay"),
         ("predict=score", "predict: 'score' is not one of"),
         ("horizon={hopper: 4}", "horizon: 'halfcheetah' is a required property"),
-        ("lambda=1", "'lambda' was unexpected"),
+        ("lambda=1", "command line: lambda: unknown key; did you mean lambda_tr"),
+        ("zzz=1", "zzz: unknown key; known: data_source, "),
+        ("seeds=2", r"seeds: 2 is not of type 'array'; it needs a list, as \[0, 1\]"),
+        ("train_steps=many", r"train_steps\.\w+: 'many' is not of type 'integer'"),
+        ("horizon=3", r"horizon\.\w+: 3 is less than the minimum of 4"),
         ("alpha", "expected key=value"),
     ],
 )
@@ -49,6 +53,13 @@ def test_values_are_chosen_by_body_then_suite():
     }
     assert mults == {"hopper": (1,), "halfcheetah": (1, 4)}
     assert TrainConfig.resolve(changed, get_task("maze2d-large")).unet_mults == (1, 2, 3)
+
+
+def test_one_number_for_a_key_with_several_is_that_of_all():
+    changed = override(PARAMS, ["train_steps=7", "unet_mults=[1, 3]"])
+    for task in ("hopper-medium", "maze2d-large"):
+        config = TrainConfig.resolve(changed, get_task(task))
+        assert (config.train_steps, config.unet_mults) == (7, (1, 3))
 
 
 def test_variants_fix_what_their_names_say():

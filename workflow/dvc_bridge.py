@@ -66,12 +66,18 @@ def adopt(workflow: Workflow) -> None:
         if all(_digest(path, "md5") == md5 for path, md5 in md5s.items()):
             made = _record(rule, entry)
             for path in md5s:
-                times = {"starttime": _mtime(path), "endtime": _mtime(path)}
+                times = {"starttime": _mtime(path) - _seconds(known[path], made), "endtime": _mtime(path)}
                 records._write_record(path, made.model_copy(update=times))
             continue
         for path, record in known.items():
             if record is not None and record.endtime != _mtime(path) and _digest(path, "md5") != md5s[path]:
                 records._write_record(path, record.model_copy(update={"input": []}))
+
+
+def _seconds(record: MetadataRecord | None, made: MetadataRecord) -> float:
+    """How long the file took to make, if it was made here; else a trifle, as the report's axis is logarithmic."""
+    same = record is not None and (made.params, made.input_checksums) == (record.params, record.input_checksums)
+    return max(record.endtime - record.starttime, 0.001) if record is not None and same else 0.001
 
 
 def _doubt_what_lost_its_inputs(stages: Sequence[tuple[Rule, Mapping[str, Any]]], records: FilePersistence) -> None:

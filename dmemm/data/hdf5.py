@@ -24,9 +24,9 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
     Raises:
         UserError: the file is missing, damaged, lacks a key, or holds unsound values.
     """
-    remedy = "mend the data set" if data_source == "own" else "delete it and run `dmemm download`"
+    remedy = "mend the data set" if data_source == "own" else "delete it and run the same command of Snakemake again"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {task.name} needs it")
+        raise UserError(f"{path}: no such file; put it there, or correct `data` in tasks/{task.name}.yaml")
     with reading(path, remedy) as file:
         arrays = {key: dataset(file, key) for key in ("observations", "actions", "rewards", "terminals")}
         arrays |= {key: dataset(file, key) for key in ("timeouts", "next_observations") if key in file}

@@ -56,7 +56,7 @@ class RawData:
         return self.terminals | self.timeouts
 
 
-def check_raw(raw: RawData, name: str, remedy: str = "delete it and run `dmemm download`") -> None:
+def check_raw(raw: RawData, name: str, remedy: str = "delete it and run the same command of Snakemake again") -> None:
     """Check types, shapes and values.
 
     Raises:
@@ -118,11 +118,13 @@ def read_raw(path: Path) -> RawData:
         UserError: the file is missing, truncated, not HDF5, lacks a key or holds unsound data.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dmemm download`")
+        raise UserError(f"{path}: no such file; ask Snakemake for it by this path")
     with reading(path) as file:
         missing = [key for key in LABELS if key not in file.attrs]
         if missing:
-            raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and run `dmemm download`")
+            raise UserError(
+                f"{path}: lacks {', '.join(missing)}; delete it and run the same command of Snakemake again"
+            )
         values: dict[str, Any] = {
             key: dataset(file, key)[()].astype(np.bool_ if key in _FLAGS else np.float32, copy=False) for key in ARRAYS
         }
@@ -132,7 +134,7 @@ def read_raw(path: Path) -> RawData:
 
 
 @contextmanager
-def reading(path: Path, remedy: str = "delete it and run `dmemm download`") -> Iterator[h5py.File]:
+def reading(path: Path, remedy: str = "delete it and run the same command of Snakemake again") -> Iterator[h5py.File]:
     """Open an HDF5 file; what h5py raises for a damaged one, then or later, becomes one line.
 
     Raises:

@@ -1,10 +1,17 @@
 """What each tool does must be known to the other: on three rules small enough to try everything that goes wrong."""
 
+import json
 import shutil
 
 from .conftest import Project, is_clean, new_small
 
 ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+
+
+def seconds(project: Project) -> list[float]:
+    """How long each job took, as Snakemake's report draws it."""
+    records = [json.loads(path.read_text()) for path in (project.folder / ".snakemake/metadata").iterdir()]
+    return [record["endtime"] - record["starttime"] for record in records]
 
 
 def test_a_table_that_a_first_run_asks_for_by_its_path_is_recorded(tmp_path):
@@ -66,6 +73,7 @@ def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
     small.run("dvc", "exp", "apply", "apart")
     assert small.planned() == {} and is_clean(small)
     assert (small.folder / "results/table.csv").read_text().count("lambda_tr=0.3") == 2
+    assert min(seconds(small)) > 0
 
 
 def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path):
@@ -76,6 +84,9 @@ def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path)
     clone = Project(tmp_path / "clone")
     clone.run("dvc", "pull")
     assert clone.planned() == {}
+    assert all(
+        0 < value < 0.01 for value in seconds(clone)
+    )  # unknown; a zero would spoil the report's logarithmic axis
     clone.set(alpha=0.5)
     assert clone.planned() == {"evaluate_dmemm": 2, "table": 1}
 

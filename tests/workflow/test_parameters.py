@@ -65,7 +65,7 @@ def modify_yaml_as_dvc_does(path):
             {"methods": ["rvs", "os"]},
             "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs",
         ),
-        ({"learning_rat": 1}, "'learning_rat' was unexpected"),
+        ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
         ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks"),
     ],
 )
@@ -77,6 +77,16 @@ def test_wrong_parameters_stop_snakemake_with_one_line(project, change, named):
     assert named in output
     told = [line for line in output.splitlines() if line.strip() and not line.startswith("Using workflow specific")]
     assert len(told) == 1, output
+
+
+def test_a_wrong_task_file_stops_snakemake_with_one_line(project):
+    path = project.folder / "tasks/wrong.yaml"
+    path.write_text((project.folder / "tasks/hopper-medium.yaml").read_text() + "episode_step: 10\n")
+    output = project.run("snakemake", "--dry-run", fails=True)
+    path.unlink()
+    assert output.splitlines()[-1] == (
+        "snakemake: tasks/wrong.yaml: episode_step: unknown key; did you mean episode_steps?"
+    )
 
 
 def test_config_on_the_command_line_is_refused(project):

@@ -18,6 +18,7 @@ try:
     if workflow.config_settings.overwrite_config:
         raise UserError("--config and --configfile are not taken: params.yaml is the only source; edit it")
     config.update(load(Path("params.yaml")))
+    TASKS = {name: get_task(name) for name in task_names()}
     if workflow.is_main_process:
         run_lock.begin(workflow.output_settings.dryrun)
 except UserError as error:
@@ -31,7 +32,6 @@ GPU = int(os.environ.get("DMEMM_DEVICE") != "cpu")
 if gpus() and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", gpus())
 
-TASKS = {name: get_task(name) for name in task_names()}
 TASK = "tasks/{task}.yaml"
 RAW = "data/raw/{task}.hdf5"
 STATISTICS = "results/data/{task}.json"
