@@ -37,6 +37,7 @@ _READS = {
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency` and `consistency-method`", _CONSISTENCY),
     "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
+    "mechanisms": ("held-out losses, of `dynamics` and `reward`", f"results/mechanisms/{_TASK}/dynamics.csv"),
     "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
@@ -45,7 +46,7 @@ _NAMES = {
     "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
     "method": f"another method: {', '.join(METHODS)}",
 }
-_LISTS = ("scores", "records", "consistency", "curves", "tables", "outputs")
+_LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "tables", "outputs")
 
 _TABLES = ("csv", "md", "html", "tex")
 _FIGURES = ("png", "pdf")
@@ -123,7 +124,8 @@ def parser() -> argparse.ArgumentParser:
         _stage(
             subcommands, name, config=config,
             reads=["raw"], writes={"output": ("weights, safetensors", _READS[name][1]),
-                                   "report": ("held-out errors, JSON", f"{_MODELS}/{name}.json")},
+                                   "report": ("held-out errors, JSON", f"{_MODELS}/{name}.json"),
+                                   "curve": ("held-out losses, CSV", f"results/mechanisms/{_TASK}/{name}.csv")},
         )  # fmt: skip
     _stage(
         subcommands, "train", config=TrainConfig, of="variant",
@@ -181,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
         ("ranking", ["scores", "published"], "ranking", _TABLES),
         ("intervals", ["scores"], "intervals", _TABLES),
         ("training", ["records", "scores"], "training", _TABLES),
-        ("curves", ["curves"], "curves", _FIGURES),
+        ("curves", ["curves", "mechanisms"], "curves", _FIGURES),
         ("consistency-table", ["consistency"], "consistency",
          _TABLES + _FIGURES),
         ("study", ["scores", "consistency"], "estimators", _TABLES + _FIGURES),

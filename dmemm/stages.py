@@ -62,7 +62,7 @@ def dynamics(arguments: argparse.Namespace) -> None:
 
     task = get_task(arguments.task)
     config = DynamicsConfig.resolve(_params(arguments, DynamicsConfig), task)
-    train_dynamics(task, config, arguments.raw, arguments.output, arguments.report)
+    train_dynamics(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
 def reward(arguments: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def reward(arguments: argparse.Namespace) -> None:
 
     task = get_task(arguments.task)
     config = RewardConfig.resolve(_params(arguments, RewardConfig), task)
-    train_reward(task, config, arguments.raw, arguments.output, arguments.report)
+    train_reward(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -212,7 +212,7 @@ def curves(arguments: argparse.Namespace) -> None:
     """Draw the losses along training."""
     from dmemm.reporting.curves import write_curves
 
-    write_curves(arguments.curves, arguments.outputs)
+    write_curves(arguments.curves, arguments.mechanisms, arguments.outputs)
 
 
 def study(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Stages 3 and 4: train a mechanism by regression, with bootstrap, hold-out and early stopping."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from dmemm.data.raw import RawData, read_raw
 from dmemm.data.segments import fit_normalisers
 from dmemm.device import choose_device
 from dmemm.errors import UserError
-from dmemm.files import write_json
+from dmemm.files import replacing, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, mechanism_state
 from dmemm.models.storage import load_weights, save_weights
 from dmemm.progress import progress
@@ -26,14 +27,14 @@ _HELD_OUT_MAX = 10_000
 AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
 
-def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: Path, report: Path) -> None:
+def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
     """Run stage 3."""
-    _write(*fit_dynamics(task, read_raw(raw_path), config), task, output, report)
+    _write(*fit_dynamics(task, read_raw(raw_path), config), task, output, report, curve)
 
 
-def train_reward(task: Task, config: RewardConfig, raw_path: Path, output: Path, report: Path) -> None:
+def train_reward(task: Task, config: RewardConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
     """Run stage 4."""
-    _write(*fit_reward(task, read_raw(raw_path), config), task, output, report)
+    _write(*fit_reward(task, read_raw(raw_path), config), task, output, report, curve)
 
 
 def fit_dynamics(
@@ -98,6 +99,7 @@ def _fit(
     kept = [parameter.detach().clone() for parameter in model.parameters()]
     batches = math.ceil(len(rest) / _BATCH)
     stale = epochs = 0
+    curve: list[float] = []
     for _ in progress(range(config.mechanism_epochs), name):
         shuffled = samples[:, torch.randperm(len(rest), generator=generator).to(device)]
         for batch in shuffled.tensor_split(batches, dim=1):
@@ -112,6 +114,7 @@ def _fit(
             for copy, parameter in zip(kept, model.parameters(), strict=True):
                 copy[better] = parameter[better]
         epochs += 1
+        curve.append(round(float(losses.mean()), 6))
         stale = 0 if better.any() else stale + 1
         if stale >= config.mechanism_patience:
             break
@@ -124,17 +127,24 @@ def _fit(
         errors = (mean - target[test]).square().mean(dim=(1, 2)).sqrt()
     return {
         "epochs": epochs,
+        "steps_an_epoch": batches,
         "training_transitions": len(rest),
         "held_out_transitions": held_out,
         # Of each member, in units of the target's standard deviation.
         "held_out_loss": [round(float(x), 6) for x in best],
         "held_out_rmse": [round(float(x), 6) for x in errors],
+        "curve": curve,  # the members' mean held-out loss after each epoch
     }
 
 
-def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, report: Path) -> None:
+def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, report: Path, curve: Path) -> None:
     save_weights(output, *mechanism_state(model))
     loss = "negative log-likelihood per dimension" if isinstance(model, DynamicsEnsemble) else "mean squared error"
+    with replacing(curve) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "held_out_loss"])
+        steps = figures["steps_an_epoch"]
+        writer.writerows((steps * epoch, value) for epoch, value in enumerate(figures.pop("curve"), start=1))
     write_json(report, {"task": task.name, "loss": loss, **figures})
     rmse = sum(figures["held_out_rmse"]) / model.members
     print(f"{task.name}: held-out error {rmse:.4f} of the target's deviation, {figures['epochs']} epochs → {output}")

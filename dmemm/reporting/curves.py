@@ -1,10 +1,11 @@
-"""Learning curves: the losses of every diffusion network along its training."""
+"""Learning curves: the losses of every network along its training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -14,15 +15,19 @@ from dmemm.reporting.figures import COLOURS, plot_band
 from dmemm.reporting.formats import write
 
 _TERMS = {"total": "total, eq. 12", "wdiff": "diffusion loss", "tr": "transition loss", "rd": "reward loss"}
+_MECHANISMS = {"dynamics": "transition ensemble", "reward": "reward model"}
 _LINES = ("-", "--", ":")
 Curve = NDArray[np.void]
 
 
-def write_curves(curves: Sequence[Path], outputs: Sequence[Path]) -> None:
+def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Draw each loss over the gradient steps: a row a task, a column a loss, a line a variant, mean over seeds.
+
+    The last two columns have the mechanisms' held-out loss.
 
     Args:
         curves: the CSV files of `train`, at TASK/VARIANT/seedN.csv.
+        mechanisms: those of `dynamics` and `reward`, at TASK/STAGE.csv.
         outputs: one file a format, by suffix: .pdf or .png.
 
     Raises:
@@ -31,33 +36,35 @@ def write_curves(curves: Sequence[Path], outputs: Sequence[Path]) -> None:
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
         task, variant = path.parts[-3:-1]
-        tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path))
+        tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
         first, last = tasks[task][variant][0], tasks[task][variant][-1]
         if len(first) != len(last):
             raise UserError(f"{path}: {len(last)} rows, its other seeds have {len(first)}; train them alike")
-    write(outputs, draw=lambda: _draw(tasks))
+    held_out = {(path.parent.name, path.stem): _read(path, ("step", "held_out_loss")) for path in mechanisms}
+    write(outputs, draw=lambda: _draw(tasks, held_out))
 
 
-def _read(path: Path) -> Curve:
+def _read(path: Path, columns: Sequence[str]) -> Curve:
     try:
         curve = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot read: {' '.join(str(error).split())}; run train again") from error
-    missing = [column for column in ("step", *_TERMS) if column not in (curve.dtype.names or ())]
+    missing = [column for column in columns if column not in (curve.dtype.names or ())]
     if missing:
         raise UserError(f"{path}: no column {missing[0]}; run train again")
     return curve
 
 
-def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
-    figure = Figure(figsize=(11, 2.2 * len(tasks) + 0.6), layout="constrained")
+def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]], held_out: Mapping[tuple[str, str], Curve]) -> Figure:
+    figure = Figure(figsize=(15, 2.2 * len(tasks) + 0.6), layout="constrained")
     variants = list(dict.fromkeys(variant for own in tasks.values() for variant in own))
     styles: dict[str, dict[str, Any]] = {
         variant: {"color": COLOURS[i % len(COLOURS)], "linestyle": _LINES[i // len(COLOURS) % len(_LINES)]}
         for i, variant in enumerate(variants)
     }
-    for row, (task, own) in zip(figure.subplots(len(tasks), len(_TERMS), squeeze=False), tasks.items(), strict=True):
-        for axes, (term, label) in zip(row, _TERMS.items(), strict=True):
+    grid = figure.subplots(len(tasks), len(_TERMS) + len(_MECHANISMS), squeeze=False)
+    for row, (task, own) in zip(grid, tasks.items(), strict=True):
+        for axes, (term, label) in zip(row, _TERMS.items(), strict=False):
             losses = {variant: np.array([curve[term] for curve in seeds]) for variant, seeds in own.items()}
             losses = {variant: values for variant, values in losses.items() if not np.isnan(values).any()}
             if losses and all((values > 0).all() for values in losses.values()):
@@ -65,13 +72,25 @@ def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
             for variant, values in losses.items():  # of the variants that have this loss
                 plot_band(axes, own[variant][0]["step"], values, **styles[variant])
             axes.set_visible(bool(losses))
-            axes.grid(color="0.9")
-            axes.set_axisbelow(True)
-            if axes.get_subplotspec().is_first_row():
-                axes.set_title(label, fontsize=9)
-            if axes.get_subplotspec().is_last_row():
-                axes.set_xlabel("gradient step")
+            _label(axes, label)
+        for axes, (stage, name) in zip(row[len(_TERMS) :], _MECHANISMS.items(), strict=True):
+            curve = held_out.get((task, stage))
+            if curve is not None:
+                axes.plot(curve["step"], curve["held_out_loss"], color="black")
+            axes.set_visible(curve is not None)
+            _label(axes, f"{name}, held out")
         row[0].set_ylabel(task)
     handles = [Line2D([], [], label=variant, **styles[variant]) for variant in variants]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)), frameon=False)
     return figure
+
+
+def _label(axes: Axes, title: str) -> None:
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    place = axes.get_subplotspec()
+    assert place is not None
+    if place.is_first_row():
+        axes.set_title(title, fontsize=9)
+    if place.is_last_row():
+        axes.set_xlabel("gradient step")

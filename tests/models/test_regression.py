@@ -1,5 +1,6 @@
 """Dynamics and reward models: they learn a known system, report honestly, and are the same for the same data."""
 
+import csv
 import json
 
 import numpy as np
@@ -35,8 +36,17 @@ def trained(tmp_path_factory):
     raw = linear_system()
     write_raw(folder / "raw.hdf5", [raw])
     dynamics, reward = DynamicsConfig(3, 32, 30, 5), RewardConfig(32, 30, 5)
-    train_dynamics(TASK, dynamics, folder / "raw.hdf5", folder / "dynamics.safetensors", folder / "dynamics.json")
-    train_reward(TASK, reward, folder / "raw.hdf5", folder / "reward.safetensors", folder / "reward.json")
+    train_dynamics(
+        TASK,
+        dynamics,
+        folder / "raw.hdf5",
+        folder / "dynamics.safetensors",
+        folder / "dynamics.json",
+        folder / "dynamics.csv",
+    )
+    train_reward(
+        TASK, reward, folder / "raw.hdf5", folder / "reward.safetensors", folder / "reward.json", folder / "reward.csv"
+    )
     return folder, raw
 
 
@@ -66,6 +76,17 @@ def test_members_differ_and_each_is_reported(trained):
     assert report["held_out_transitions"] == 600 and report["training_transitions"] == 5400
 
 
+def test_the_held_out_loss_of_each_epoch_is_kept(trained):
+    folder, _ = trained
+    report = json.loads((folder / "dynamics.json").read_text())
+    with (folder / "dynamics.csv").open() as file:
+        rows = [(int(row["step"]), float(row["held_out_loss"])) for row in csv.DictReader(file)]
+    assert [step for step, _ in rows] == [report["steps_an_epoch"] * epoch for epoch in range(1, report["epochs"] + 1)]
+    losses = [loss for _, loss in rows]
+    assert losses[-1] < losses[0] and min(losses) >= np.mean(report["held_out_loss"]) - 1e-5
+    assert "curve" not in report
+
+
 def test_reward_is_standardised(trained):
     folder, raw = trained
     model = load_mechanism(RewardModel, folder / "reward.safetensors")
@@ -80,7 +101,9 @@ def test_reward_is_standardised(trained):
 def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
     folder, _ = trained
     config = RewardConfig(32, 30, 5)
-    train_reward(TASK, config, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json")
+    train_reward(
+        TASK, config, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
+    )
     assert (folder / "again.safetensors").read_bytes() == (folder / "reward.safetensors").read_bytes()
     with pytest.raises(UserError, match="holds RewardModel, but DynamicsEnsemble was expected"):
         load_mechanism(DynamicsEnsemble, folder / "reward.safetensors")

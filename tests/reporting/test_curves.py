@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from dmemm.errors import UserError
-from dmemm.reporting.curves import _draw, _read, write_curves
+from dmemm.reporting.curves import _TERMS, _draw, _read, write_curves
 
 HEAD = "step,total,wdiff,tr,rd\n"
+COLUMNS = ("step", *_TERMS)
 
 
 def curve(folder: Path, variant: str, seed: int, text: str) -> Path:
@@ -20,13 +21,18 @@ def curve(folder: Path, variant: str, seed: int, text: str) -> Path:
 def test_a_panel_has_a_line_for_each_variant_with_that_loss(tmp_path: Path) -> None:
     full = [curve(tmp_path, "dmemm", s, f"{HEAD}1,{2 + s},2,3,-1\n5,1,1,1,-2\n") for s in (0, 1)]
     plain = curve(tmp_path, "diffuser", 0, f"{HEAD}1,7,2,,\n5,6,1,,\n")
-    figure = _draw({"hopper-medium": {"dmemm": list(map(_read, full)), "diffuser": [_read(plain)]}})
-    total, _, transition, reward = figure.axes
+    ensemble = tmp_path / "hopper-medium/dynamics.csv"
+    ensemble.write_text("step,held_out_loss\n10,-1\n20,-2\n")
+    seeds = {"dmemm": [_read(path, COLUMNS) for path in full], "diffuser": [_read(plain, COLUMNS)]}
+    held_out = {("hopper-medium", "dynamics"): _read(ensemble, ("step", "held_out_loss"))}
+    figure = _draw({"hopper-medium": seeds}, held_out)
+    total, _, transition, reward, dynamics, reward_model = figure.axes
+    assert dynamics.lines[0].get_xydata().tolist() == [[10, -1], [20, -2]] and not reward_model.get_visible()
     assert [line.get_ydata().tolist() for line in total.lines] == [[2.5, 1], [7, 6]]
     assert len(transition.lines) == len(reward.lines) == 1
     assert (transition.get_yscale(), reward.get_yscale()) == ("log", "linear")  # a negative loss has no logarithm
     outputs = [tmp_path / "c.png", tmp_path / "c.pdf"]
-    write_curves([*full, plain], outputs)
+    write_curves([*full, plain], [ensemble], outputs)
     assert all(output.stat().st_size > 0 for output in outputs)
 
 
@@ -41,5 +47,5 @@ def test_a_panel_has_a_line_for_each_variant_with_that_loss(tmp_path: Path) -> N
 def test_what_is_no_curve_is_refused(tmp_path: Path, text: str, said: str) -> None:
     good = curve(tmp_path, "dmemm", 0, f"{HEAD}1,2,2,3,1\n5,1,1,1,1\n")
     with pytest.raises(UserError, match=f"seed1.csv: {said}"):
-        write_curves([good, curve(tmp_path, "dmemm", 1, text)], [tmp_path / "c.png"])
+        write_curves([good, curve(tmp_path, "dmemm", 1, text)], [], [tmp_path / "c.png"])
     assert not (tmp_path / "c.png").exists()

@@ -16,6 +16,7 @@ def mechanism_rule(stage, config_class, weights):
         output:
             weights=weights,
             report=weights.replace(".safetensors", ".json"),
+            curve=f"results/mechanisms/{{task}}/{stage}.csv",
         log:
             f"logs/{stage}/{{task}}.log",
         benchmark:
@@ -29,7 +30,7 @@ def mechanism_rule(stage, config_class, weights):
             **assignments(config, config_class.parameters()),
         shell:
             f"python -m dmemm {stage} {{wildcards.task}} --raw {{input.raw}} --output {{output.weights}}"
-            " --report {output.report} --set {params:q} > {log} 2>&1"
+            " --report {output.report} --curve {output.curve} --set {params:q} > {log} 2>&1"
 
 
 mechanism_rule("dynamics", DynamicsConfig, DYNAMICS)

@@ -181,6 +181,9 @@ rule curves:
             for variant in variants
             for seed in config["seeds"]
         ],
+        mechanisms=expand(
+            "results/mechanisms/{task}/{stage}.csv", task=config["tasks"], stage=["dynamics", "reward"]
+        ),
         code="results/code/curves.txt",
     output:
         **figure_outputs("curves", "Learning curves"),
@@ -196,7 +199,7 @@ rule curves:
     params:
         **assignments(config, [*TRAINED, "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
     shell:
-        "python -m dmemm curves --curves {input.curves:q} --outputs {output} > {log} 2>&1"
+        "python -m dmemm curves --curves {input.curves:q} --mechanisms {input.mechanisms} --outputs {output} > {log} 2>&1"
 
 
 rule metrics:
