@@ -74,6 +74,7 @@ def stage(request, tmp_path_factory):
         assert main(["segment", task, "--raw", "raw.h5", "--output", "w.h5", "--set", horizon, "held_out=0.3"]) == 0
         for name in ("dynamics", "reward"):
             files = ["--raw", "raw.h5", "--output", f"{name}.safetensors", "--report", f"{name}.json"]
+            files += ["--curve", f"{name}.csv"]
             assert main([name, task, *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
         files = ["--raw", "raw.h5", "--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
         files += ["--segments", "w.h5"]

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
         assert main(["segment", "hopper-medium", "--raw", "raw.h5", "--output", "segments.h5"]) == 0
         for stage in ("dynamics", "reward"):
             files = ["--raw", "raw.h5", "--output", f"{stage}.safetensors", "--report", f"{stage}.json"]
+            files += ["--curve", f"{stage}.csv"]
             assert main([stage, "hopper-medium", *files, "--set", "mechanism_epochs=1", "mechanism_width=16"]) == 0
     return path
 

@@ -56,7 +56,8 @@ def stages(task: str) -> dict[str, Any]:
     stage("download", task, "--output", "raw.hdf5", "--statistics", "s.json")
     stage("segment", task, *common, "--output", "w.h5")
     for name in ("dynamics", "reward"):
-        stage(name, task, *common, "--output", f"{models}/{name}.safetensors", "--report", f"{name}.json")
+        out = ["--output", f"{models}/{name}.safetensors", "--report", f"{name}.json", "--curve", f"{name}.csv"]
+        stage(name, task, *common, *out)
     mechanisms = ["--dynamics", f"{models}/dynamics.safetensors", "--reward", f"{models}/reward.safetensors"]
     stage("train", task, "dmemm", "0", *common, "--segments", "w.h5", *mechanisms, "--output", network,
           "--curve", "curve.csv", "--report", "t.json")  # fmt: skip
