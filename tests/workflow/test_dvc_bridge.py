@@ -1,9 +1,11 @@
 """What each tool does must be known to the other: on three rules small enough to try everything that goes wrong."""
 
 import json
+import re
+import shlex
 import shutil
 
-from .conftest import Project, is_clean, new_small
+from .conftest import ROOT, Project, is_clean, new_small
 
 ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
 
@@ -74,6 +76,16 @@ def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
     assert small.planned() == {} and is_clean(small)
     assert (small.folder / "results/table.csv").read_text().count("lambda_tr=0.3") == 2
     assert min(seconds(small)) > 0
+    # The views of docs/experiments.md: what differs, and no file's hash.
+    page = (ROOT / "docs/experiments.md").read_text()
+    views = {
+        words[1:3]: words for line in re.findall(r"^\$ (dvc .*)$", page, re.M) if (words := tuple(shlex.split(line)))
+    }
+    told = {view: small.run(*words) for view, words in views.items()}
+    assert told.keys() == {("exp", "show"), ("metrics", "diff"), ("params", "diff"), ("plots", "diff")}
+    header = next(line for line in told["exp", "show"].splitlines() if "Experiment" in line)
+    assert header.split() == ["Experiment", "Created", "lambda_tr"] and "apart" in told["exp", "show"]
+    assert re.search(r"params.yaml +lambda_tr +\S+ +0.3", told["params", "diff"])
 
 
 def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path):
