@@ -170,7 +170,7 @@ def test_a_saved_planner_is_whole_and_loads_anywhere(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no planner in it"):
         dmemm.Planner.load("empty")
-    with pytest.raises(UserError, match="nowhere: unknown task"):
+    with pytest.raises(UserError, match="nowhere: there is no folder tasks/ here"):
         dmemm.Planner.load("nowhere")
 
 
