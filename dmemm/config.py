@@ -66,15 +66,14 @@ class StageConfig:
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
         """The keys of params.yaml that the stage reads."""
-        return tuple(field.name for field in fields(cls) if field.name != "weighting")
+        return tuple(field.name for field in fields(cls))
 
     @classmethod
     def resolve(cls, params: Params, task: Task, variant: Variant | None = None) -> Self:
         """Take the stage's keys, choose per body or suite, and apply what the variant fixes."""
         values = {key: _choose(params[key], key, task) for key in cls.parameters()}
-        names = {field.name for field in fields(cls)}
         if variant is not None:
-            values |= {key: value for key, value in variant.fixed.items() if key in names}
+            values |= {key: value for key, value in variant.fixed.items() if key in values}
         return cls(**values)
 
 
@@ -133,6 +132,7 @@ class TrainConfig(StageConfig):
     lambda_tr: float
     lambda_rd: float
     reward_loss: bool
+    weighting: bool
     diffusion_steps: int
     unet_width: int
     unet_mults: tuple[int, ...]
@@ -144,7 +144,6 @@ class TrainConfig(StageConfig):
     predict: Literal["sample", "epsilon"]
     denoise: Literal["paper", "ddim", "tweedie"]
     modulation_weight: Literal["uniform", "snr"]
-    weighting: bool = True
 
 
 @dataclass(frozen=True)

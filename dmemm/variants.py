@@ -11,12 +11,13 @@ from dmemm.errors import UserError
 class Variant:
     """DMEMM with the parameters in `fixed` overruled.
 
-    A stage of the variant does not depend on the fixed keys, so changing them in params.yaml does not rerun it.
+    A stage of the variant does not depend on the fixed keys, so changing them in params.yaml does not rerun it. Its
+    rule records their values (workflow/stages.py), so this file is no stage's code.
 
     Attributes:
         name: in paths and tables.
         network: the variant whose trained network it plans with.
-        fixed: parameter → value. `weighting` is no key of params.yaml: only variants switch eq. 11's weights off.
+        fixed: parameter → value.
     """
 
     name: str

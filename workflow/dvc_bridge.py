@@ -250,13 +250,13 @@ def _record(rule: Rule, entry: Mapping[str, Any]) -> MetadataRecord:
     checksums = dict(_checksums(entry.get("deps", ())))
     # A table's stage names folders, of which the rule reads some files; files that it lacks make Snakemake rerun it.
     names = checksums if rule.has_wildcards() else checksums.keys() & set(map(str, rule.input))
-    params = entry.get("params", {}).get("params.yaml", {})
+    params, fixed = entry.get("params", {}).get("params.yaml", {}), entry["cmd"].partition(" # ")[2]
     return MetadataRecord(
         rule=rule.name,
         code=rule.shellcmd,
         input=sorted(names),
         input_checksums={name: checksums[name] for name in names},
-        params=sorted(repr(assignment(key, value)) for key, value in params.items()),
+        params=sorted(map(repr, [*(assignment(key, value) for key, value in params.items()), *fixed.split()])),
         software_stack_hash=NO_SOFTWARE_STACK,
         incomplete=False,
         record_format_version=RECORD_FORMAT_VERSION,

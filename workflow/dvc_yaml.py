@@ -86,10 +86,17 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
     if wildcards:
         stage["matrix"] = {name: f"${{{lists[name]}}}" for name in wildcards}
     # Without `exec` some shells stay between the two, and Snakemake would not see its DVC end (run_lock.py).
-    stage["cmd"] = f"exec snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}"
+    fixed = [_fixed(rule.name, value, config) for name, value in rule.params._allitems() if name is None]
+    stage["cmd"] = " ".join(
+        [
+            f"exec snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}",
+            *(["#", *fixed] if fixed else []),
+        ]
+    )
     deps = dict.fromkeys(_template(_folder(str(file), prefixes)) for file in rule.input)
     stage["deps"] = [dep for dep in deps if not any(dep.startswith(f"{folder}/") for folder in deps)]
-    stage["params"] = [_key(rule.name, name, value, config) for name, value in rule.params._allitems()]
+    named = [(name, value) for name, value in rule.params._allitems() if name is not None]
+    stage["params"] = [_key(rule.name, name, value, config) for name, value in named]
     names = {index: name for name, (index, _) in rule.output._names.items()}
     for index, file in enumerate(rule.output):
         name = names.get(index)
@@ -102,10 +109,18 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
     return {key: value for key, value in stage.items() if value}
 
 
-def _key(rule: str, name: str | None, value: Any, config: Params) -> str:
-    if name is None or name not in config or value != assignment(name, config[name]):
-        raise UserError(f"rule {rule}: params: {name or value}: must be a key of params.yaml with its own value")
+def _key(rule: str, name: str, value: Any, config: Params) -> str:
+    if name not in config or value != assignment(name, config[name]):
+        raise UserError(f"rule {rule}: params: {name}: must be a key of params.yaml with its own value")
     return name
+
+
+def _fixed(rule: str, value: Any, config: Params) -> str:
+    """What the variant fixes, in a comment of the command: DVC reruns a stage whose command is another."""
+    key = str(value).partition("=")[0]
+    if key not in config or " " in str(value):
+        raise UserError(f"rule {rule}: params: {value}: must be KEY=VALUE, a key of params.yaml and no space")
+    return str(value)
 
 
 def _plain(path: str) -> str:

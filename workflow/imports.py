@@ -11,7 +11,7 @@ PACKAGE = "dmemm"
 
 # Modules that tell the user things, or carry parameters that are recorded with every job: no number depends on their
 # text, and following them would retrain every network when a message or another stage's parameter changes.
-FRONT = frozenset({"dmemm.cli", "dmemm.stages", "dmemm.config", "dmemm.errors", "dmemm.progress", "dmemm.methods"})
+FRONT = frozenset(f"dmemm.{name}" for name in ("cli", "stages", "config", "variants", "errors", "progress", "methods"))
 
 
 @cache

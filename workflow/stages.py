@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,20 @@ def assignment(key: str, value: Any) -> str:
 
 
 def assignments(config: Params, keys: Iterable[str], fixed: Collection[str] = ()) -> dict[str, str]:
-    """Return a rule's `params:`: key → `key=value`, without the keys that the variant fixes.
+    """Return a rule's named `params:`: key → `key=value`, without the keys that the variant fixes.
 
     Snakemake compares the set of a job's values and forgets their names: bare values would hide two keys that
     swap theirs, and a key that takes a value another one has.
     """
     return {key: assignment(key, config[key]) for key in keys if key not in fixed}
+
+
+def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any]) -> list[str]:
+    """Return a rule's unnamed `params:`: `key=value` of what its variant fixes, without values that its path tells.
+
+    They are recorded with the job, so another value reruns it; an edit elsewhere in the table of variants does not.
+    """
+    return [assignment(key, fixed[key]) for key in keys if key in fixed and "{" not in str(fixed[key])]
 
 
 def gpus() -> int:

@@ -41,6 +41,7 @@ def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
         ("dmemm/evaluation/evaluate.py", SCORES | AFTER_SCORES),
         ("dmemm/training/train.py", TRAINING | SCORES | CONSISTENCY | AFTER_SCORES),
         ("dmemm/cli.py", {}),
+        ("dmemm/variants.py", {}),
     ],
 )
 def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_them(hollow, module, jobs):
@@ -65,6 +66,22 @@ def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
     hashes = (hollow.folder / "results/code/consistency.txt").read_text().splitlines()
     (line,) = [line for line in hashes if line.endswith(" dmemm/evaluation/consistency.py")]
     assert line.split()[0] == hollow.run("git", "hash-object", "dmemm/evaluation/consistency.py").strip()
+
+
+def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_back(hollow):
+    variants = hollow.folder / "dmemm/variants.py"
+    old = 'Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0})'
+    assert old in variants.read_text()
+    variants.write_text(variants.read_text().replace(old, old.replace("0.0", "0.5")))
+    planned = hollow.planned()
+    assert planned == dict.fromkeys(["evaluate_wo_tr_guide", "consistency_wo_tr_guide", "table3", "consistency"], 1)
+    hollow.run("python", "-m", "workflow.dvc_yaml")
+    # DVC's figure1 depends on the folder of all scores, as it cannot list a point's.
+    assert hollow.stages("dvc", "repro") == {**planned, "figure1": 1}
+    assert hollow.planned() == {} and is_clean(hollow)
+    hollow.run("git", "checkout", "--", ".")
+    hollow.run("dvc", "checkout")
+    assert hollow.planned() == {} and is_clean(hollow)
 
 
 def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):

@@ -25,6 +25,7 @@ def consistency_rule(name, variant, results="results"):
             runtime=growing(60),
             gpu=GPU,
         params:
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),
         shell:
             f"python -m dmemm consistency {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"

@@ -28,6 +28,7 @@ def evaluate_rule(name, variant, results="results"):
             runtime=growing(720),
             gpu=GPU,
         params:
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),
         shell:
             f"python -m dmemm evaluate {argument(task)} {argument(variant.name)} {{wildcards.seed}}"

@@ -66,6 +66,7 @@ def train_rule(name, variant, results="results"):
             runtime=growing(2880),
             gpu=GPU,
         params:
+            *fixed_assignments(TrainConfig.parameters(), variant.fixed),
             **assignments(config, TrainConfig.parameters(), variant.fixed),
         shell:
             f"python -m dmemm train {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"

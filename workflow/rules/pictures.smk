@@ -33,6 +33,7 @@ def pictures_rule(name, variant):
             runtime=growing(60),
             gpu=GPU,
         params:
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed),
         shell:
             f"python -m dmemm pictures {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"

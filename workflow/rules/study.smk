@@ -7,9 +7,10 @@ STUDY = {
     "lambda_tr": ["0.1", "1"],
 }
 FIXED = VARIANTS["diffuser"].fixed
+CHOSEN = {key: f"{{{key}}}" for key in STUDY}
 CHOICES = {
-    "study": Variant("-".join(f"{{{key}}}" for key in STUDY), "-".join(f"{{{key}}}" for key in STUDY), FIXED | STUDY),
-    "study_plain": Variant("{predict}-plain", "{predict}-plain", FIXED | {"predict": STUDY["predict"]}),
+    "study": Variant("-".join(CHOSEN.values()), "-".join(CHOSEN.values()), FIXED | CHOSEN),
+    "study_plain": Variant("{predict}-plain", "{predict}-plain", FIXED | {"predict": "{predict}"}),
 }
 CELLS = expand("{predict}-plain", **STUDY) + expand(CHOICES["study"].name, **STUDY)
 
