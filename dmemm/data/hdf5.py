@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dmemm.data.raw import RawData, check_raw, dataset, reading
+from dmemm.data.raw import REMAKE, RawData, check_raw, dataset, reading
 from dmemm.errors import UserError
 from dmemm.tasks import Task
 
@@ -24,7 +24,7 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
     Raises:
         UserError: the file is missing, damaged, lacks a key, or holds unsound values.
     """
-    remedy = "mend the data set" if data_source == "own" else "delete it and run the same command of Snakemake again"
+    remedy = "mend the data set" if data_source == "own" else REMAKE
     if not path.is_file():
         raise UserError(f"{path}: no such file; put it there, or correct `data` in tasks/{task.name}.yaml")
     with reading(path, remedy) as file:

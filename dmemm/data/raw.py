@@ -16,6 +16,7 @@ from dmemm.tasks import Task
 
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 LABELS = ("data_source", "task")
+REMAKE = "delete it and run the same command of Snakemake again"  # what to do about a file of the pipeline's own
 _FLAGS = ("terminals", "timeouts")
 # The same data give the same bytes: LZF would start from whatever its memory holds, and so would the part of the last
 # chunk that lies beyond the data.
@@ -56,7 +57,7 @@ class RawData:
         return self.terminals | self.timeouts
 
 
-def check_raw(raw: RawData, name: str, remedy: str = "delete it and run the same command of Snakemake again") -> None:
+def check_raw(raw: RawData, name: str, remedy: str = REMAKE) -> None:
     """Check types, shapes and values.
 
     Raises:
@@ -122,9 +123,7 @@ def read_raw(path: Path) -> RawData:
     with reading(path) as file:
         missing = [key for key in LABELS if key not in file.attrs]
         if missing:
-            raise UserError(
-                f"{path}: lacks {', '.join(missing)}; delete it and run the same command of Snakemake again"
-            )
+            raise UserError(f"{path}: lacks {', '.join(missing)}; {REMAKE}")
         values: dict[str, Any] = {
             key: dataset(file, key)[()].astype(np.bool_ if key in _FLAGS else np.float32, copy=False) for key in ARRAYS
         }
@@ -134,7 +133,7 @@ def read_raw(path: Path) -> RawData:
 
 
 @contextmanager
-def reading(path: Path, remedy: str = "delete it and run the same command of Snakemake again") -> Iterator[h5py.File]:
+def reading(path: Path, remedy: str = REMAKE) -> Iterator[h5py.File]:
     """Open an HDF5 file; what h5py raises for a damaged one, then or later, becomes one line.
 
     Raises:

@@ -17,12 +17,19 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None]) -> str:
-    """Digest of all that a training's result depends on: its settings, its input files, this package's code."""
+    """Digest of all that a training's result depends on: its settings, its input files, this package's code.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     digest = hashlib.sha256(json.dumps([settings, torch.__version__], sort_keys=True, default=str).encode())
     for path in [*files, *sorted(_PACKAGE.rglob("*.py"))]:
         if path is not None:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise UserError(f"{path}: cannot read it ({error.strerror}); run the stage that makes it") from error
     return digest.hexdigest()
 
 

@@ -119,6 +119,17 @@ def test_without_what_its_loss_needs_it_says_so(folder, monkeypatch, capsys):
     assert not (folder / "never.safetensors").exists()
 
 
+def test_a_given_file_that_is_missing_is_named_even_if_the_loss_does_without_it(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    shutil.copy("reward.safetensors", "kept.safetensors")
+    Path("reward.safetensors").unlink()
+    try:
+        assert train("wo_lambda_rd", "never.safetensors") == 1
+    finally:
+        Path("kept.safetensors").rename("reward.safetensors")
+    assert "reward.safetensors: cannot read it (No such file or directory); run the stage" in capsys.readouterr().err
+
+
 def test_divergence_stops_with_a_message_and_keeps_the_earlier_weights(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert train("dmemm", "kept.safetensors") == 0
