@@ -170,6 +170,11 @@ def commit(workflow: Workflow) -> None:
             if missing := [name for name in workflow.config["methods"] if f"evaluate_{name}" not in versioned]:
                 raise UserError(f"dvc.yaml has no stages of {', '.join(missing)}; run `make dvc.yaml`, then snakemake")
             stages = [stage for stage in repo.index.stages if {str(out) for out in stage.outs} <= current]
+            for stage in stages:
+                # A variant's other values under the command of the old ones would pass for theirs.
+                name = stage.name.partition("@")[0]
+                if not set(map(repr, _fixed(stage.cmd))) <= set(_params(rules[name])):
+                    raise UserError(f"dvc.yaml has other values of {name}; run `make dvc.yaml`, then snakemake")
             stages = [stage for stage in stages if not _is_recorded(stage, rules, entries)]
             for stage in stages:
                 stage.save()
@@ -250,17 +255,22 @@ def _record(rule: Rule, entry: Mapping[str, Any]) -> MetadataRecord:
     checksums = dict(_checksums(entry.get("deps", ())))
     # A table's stage names folders, of which the rule reads some files; files that it lacks make Snakemake rerun it.
     names = checksums if rule.has_wildcards() else checksums.keys() & set(map(str, rule.input))
-    params, fixed = entry.get("params", {}).get("params.yaml", {}), entry["cmd"].partition(" # ")[2]
+    params = entry.get("params", {}).get("params.yaml", {})
     return MetadataRecord(
         rule=rule.name,
         code=rule.shellcmd,
         input=sorted(names),
         input_checksums={name: checksums[name] for name in names},
-        params=sorted(map(repr, [*(assignment(key, value) for key, value in params.items()), *fixed.split()])),
+        params=sorted(map(repr, [*(assignment(*pair) for pair in params.items()), *_fixed(entry["cmd"])])),
         software_stack_hash=NO_SOFTWARE_STACK,
         incomplete=False,
         record_format_version=RECORD_FORMAT_VERSION,
     )
+
+
+def _fixed(command: str) -> list[str]:
+    """What a stage's variant fixes, from dvc.yaml's command."""
+    return command.partition(" # ")[2].split()
 
 
 def _checksums(deps: Iterable[Any]) -> Iterator[tuple[str, str]]:

@@ -86,16 +86,12 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
     if wildcards:
         stage["matrix"] = {name: f"${{{lists[name]}}}" for name in wildcards}
     # Without `exec` some shells stay between the two, and Snakemake would not see its DVC end (run_lock.py).
-    fixed = [_fixed(rule.name, value, config) for name, value in rule.params._allitems() if name is None]
-    stage["cmd"] = " ".join(
-        [
-            f"exec snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}",
-            *(["#", *fixed] if fixed else []),
-        ]
-    )
+    stage["cmd"] = f"exec snakemake --allowed-rules {rule.name} -- {_template(rule.output[0])}"
+    if fixed := [_fixed(rule.name, value, config) for name, value in rule.params._allitems() if name is None]:
+        stage["cmd"] += f" # {' '.join(fixed)}"
     deps = dict.fromkeys(_template(_folder(str(file), prefixes)) for file in rule.input)
     stage["deps"] = [dep for dep in deps if not any(dep.startswith(f"{folder}/") for folder in deps)]
-    named = [(name, value) for name, value in rule.params._allitems() if name is not None]
+    named = ((name, value) for name, value in rule.params._allitems() if name is not None)
     stage["params"] = [_key(rule.name, name, value, config) for name, value in named]
     names = {index: name for name, (index, _) in rule.output._names.items()}
     for index, file in enumerate(rule.output):

@@ -75,6 +75,11 @@ def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_bac
     variants.write_text(variants.read_text().replace(old, old.replace("0.0", "0.5")))
     planned = hollow.planned()
     assert planned == dict.fromkeys(["evaluate_wo_tr_guide", "consistency_wo_tr_guide", "table3", "consistency"], 1)
+    # Until dvc.yaml says so too, nothing is recorded under the old value.
+    lock = (hollow.folder / "dvc.lock").read_bytes()
+    target = "results/eval/wo_tr_guide/hopper-medium-expert/seed0.json"
+    assert "evaluate_wo_tr_guide; run `make dvc.yaml`" in hollow.run("snakemake", "--quiet", "all", "--", target)
+    assert (hollow.folder / "dvc.lock").read_bytes() == lock
     hollow.run("python", "-m", "workflow.dvc_yaml")
     # DVC's figure1 depends on the folder of all scores, as it cannot list a point's.
     assert hollow.stages("dvc", "repro") == {**planned, "figure1": 1}
