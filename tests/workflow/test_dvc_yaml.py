@@ -85,12 +85,13 @@ def test_stages_depend_on_what_their_subcommands_read():
 class Names(list):
     """As Snakemake's Namedlist."""
 
-    def __init__(self, **values):
-        super().__init__(values.values())
-        self._names = {name: (index, None) for index, name in enumerate(values)}
+    def __init__(self, *unnamed, **values):
+        super().__init__([*unnamed, *values.values()])
+        self._names = {name: (index, None) for index, name in enumerate(values, start=len(unnamed))}
 
     def _allitems(self):
-        return [(name, self[index]) for name, (index, _) in self._names.items()]
+        names = {index: name for name, (index, _) in self._names.items()}
+        return [(names.get(index), value) for index, value in enumerate(self)]
 
 
 def rule(**changes):
@@ -110,11 +111,20 @@ def test_what_the_report_shows_is_a_plain_path_for_dvc():
     assert generate([rule(output=Names(b=flagged("b/{seed}", "report")))], config) == generate([rule()], config)
 
 
+def test_what_a_variant_fixes_stands_behind_the_command_and_is_no_parameter():
+    config = load_params(ROOT / "params.yaml")
+    named = assignments(config, ["alpha"])
+    stage = yaml.safe_load(generate([rule(params=Names("lambda_tr=0.0", **named))], config))["stages"]["score"]
+    assert stage["cmd"].endswith(" -- b/${item.seed} # lambda_tr=0.0") and stage["params"] == ["alpha"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"params": Names(alpha="alpha=7")}, "alpha=7|alpha: must be a key"),
         ({"params": Names(colour="red")}, "colour: must be a key"),
+        ({"params": Names("colour=red")}, "colour=red: must be KEY=VALUE"),
+        ({"params": Names("unet_mults=[1, 2]")}, r"unet_mults=\[1, 2\]: .* no space"),
         ({"input": Names(a=lambda wildcards: "a")}, "no functions"),
         ({"input": Names(a=flagged("a", "temp"))}, "no flags"),
         ({"output": Names(b="b/{colour}")}, r"no list of params.yaml holds the values of \{colour\}"),
