@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: methods table1 table2 table3 figure1 all report test test-workflow quick paper lock install
+.PHONY: methods table1 table2 table3 figure1 all report test test-all quick paper lock install
 
 # --no-compile: what is imported is compiled when it is, a tenth of what is installed.
 install: $(STAMP)
@@ -51,9 +51,9 @@ test: install methods
 	python -m workflow.dvc_yaml --check
 	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# Every scenario and fault of the workflow, the long ones too.
-test-workflow: install methods
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile tests/workflow
+# Every test, the long ones too.
+test-all: install methods
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Put a setting's values into params.yaml.
 quick paper: install

@@ -100,6 +100,7 @@ def test_experts_survive_the_noise_of_their_data(body: str, bound: float) -> Non
     assert np.mean(returns) > bound
 
 
+@pytest.mark.long
 def test_a_search_improves_and_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmemm.data.search.EPISODE_STEPS", 100)
     # A clock that goes on by a tenth of a second an update: the same search on a slow machine and a fast one.

@@ -21,6 +21,7 @@ from dmemm.tasks import Task, get_task
 
 ROOT = Path(__file__).parents[2]
 HOPPER = get_task("hopper-medium-expert")
+STEPS = {"iql": 400, "morel": 700, "bc": 200}  # of methods that are to learn something
 
 
 def data(task: Task, steps=600, length=50) -> RawData:
@@ -36,8 +37,11 @@ def data(task: Task, steps=600, length=50) -> RawData:
 
 
 def train(folder: Path, task: Task, method: str, steps: int, seed: int = 0) -> Path:
-    write_raw(folder / "raw.hdf5", [data(task)])
+    """Train, once in a folder: the library takes seconds to start."""
     model = folder / f"{method}{seed}.safetensors"
+    if model.exists():
+        return model
+    write_raw(folder / "raw.hdf5", [data(task)])
     options = ["--raw", folder / "raw.hdf5", "--output", model, "--report", folder / "report.json"]
     command = [sys.executable, "-m", "dmemm", "train-method", task.name, method, str(seed), *map(str, options)]
     done = subprocess.run(
@@ -47,10 +51,15 @@ def train(folder: Path, task: Task, method: str, steps: int, seed: int = 0) -> P
     return model
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
 @pytest.mark.parametrize("method", BY_D3RLPY)
-def test_each_method_is_trained_loaded_and_seeded(method, tmp_path):
-    task = get_task("maze2d-umaze") if method in ("bc", "dt") else HOPPER
-    path = train(tmp_path, task, method, 2)
+def test_each_method_is_trained_loaded_and_seeded(method, folder):
+    task = get_task("maze2d-umaze") if method == "dt" else HOPPER
+    path = train(folder, task, method, STEPS.get(method, 2))
     s = data(task).observations
     goals = s[5:10, :2] if task.has_goal else None
 
@@ -67,15 +76,15 @@ def test_each_method_is_trained_loaded_and_seeded(method, tmp_path):
     assert (given != actions(0, first=20)).any()
 
 
-def test_the_same_seed_gives_the_same_policy_and_another_does_not(tmp_path):
-    policies = [train(tmp_path / name, HOPPER, "bcq", 2, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_path):
+    policies = [train(path, HOPPER, "bcq", 2, seed) for path, seed in ((folder, 0), (tmp_path, 0), (tmp_path, 1))]
     one, again, other = (path.read_bytes() for path in policies)
     assert one == again != other
 
 
-@pytest.mark.parametrize(("method", "steps"), [("iql", 400), ("morel", 700), ("bc", 200)])
-def test_values_tell_the_better_actions_and_imitation_does_not(method, steps, tmp_path):
-    policy = load_policy(HOPPER, method, 0, train(tmp_path, HOPPER, method, steps))
+@pytest.mark.parametrize("method", STEPS)
+def test_values_tell_the_better_actions_and_imitation_does_not(method, folder):
+    policy = load_policy(HOPPER, method, 0, train(folder, HOPPER, method, STEPS[method]))
     actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
     assert abs(actions.mean()) < 0.3 if method == "bc" else actions.mean() > 0.45, actions.mean()
 

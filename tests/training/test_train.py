@@ -151,17 +151,17 @@ def _killed_halfway(arguments, checkpoint):
     return checkpoint
 
 
-@pytest.mark.parametrize("variant", ["dmemm", "diffuser"])
+@pytest.mark.parametrize("variant", ["dmemm", pytest.param("diffuser", marks=pytest.mark.long)])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder, monkeypatch, capsys, variant):
     monkeypatch.chdir(folder)
-    assert train(variant, "unbroken.safetensors", steps=300) == 0
+    assert train(variant, "unbroken.safetensors", steps=100) == 0
     curve, broken = (folder / "curve.csv").read_text(), folder / f"{variant}.broken.safetensors"
     checkpoint = _killed_halfway(
-        arguments(variant, broken.name, steps=300), broken.with_suffix(".checkpoint.safetensors")
+        arguments(variant, broken.name, steps=100), broken.with_suffix(".checkpoint.safetensors")
     )
     step = load_weights(checkpoint, "Checkpoint")[1]["step"]
-    assert 0 < step < 300 and not broken.exists()
-    assert train(variant, broken.name, steps=300) == 0
+    assert 0 < step < 100 and not broken.exists()
+    assert train(variant, broken.name, steps=100) == 0
     assert f"goes on from step {step}" in capsys.readouterr().err
     assert broken.read_bytes() == (folder / "unbroken.safetensors").read_bytes()
     assert (folder / "curve.csv").read_text() == curve
@@ -170,15 +170,15 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder, monkeypa
 
 def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    assert train("dmemm", "fresh.safetensors", "lambda_tr=0.5", steps=300) == 0
+    assert train("dmemm", "fresh.safetensors", "lambda_tr=0.5", steps=100) == 0
     checkpoint = _killed_halfway(
-        arguments("dmemm", "other.safetensors", steps=300), folder / "other.checkpoint.safetensors"
+        arguments("dmemm", "other.safetensors", steps=100), folder / "other.checkpoint.safetensors"
     )
     shutil.copy(checkpoint, "kept")
     for damage in (False, True):
         content = Path("kept").read_bytes()
         checkpoint.write_bytes(content[: len(content) // 2] if damage else content)
-        assert train("dmemm", "other.safetensors", "lambda_tr=0.5", steps=300) == 0
+        assert train("dmemm", "other.safetensors", "lambda_tr=0.5", steps=100) == 0
         assert "goes on from" not in capsys.readouterr().err
         assert (folder / "other.safetensors").read_bytes() == (folder / "fresh.safetensors").read_bytes()
 

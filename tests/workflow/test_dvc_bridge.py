@@ -70,11 +70,11 @@ def test_deleted_models_are_not_missed_while_nothing_changes(small):
 
 
 def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
-    small.run("dvc", "exp", "run", "--temp", "-S", "lambda_tr=0.3", "--name", "apart")
+    small.run("dvc", "exp", "run", "--temp", "-S", "lambda_tr=3e-05", "--name", "apart")
     assert small.planned() == {} and is_clean(small)
     small.run("dvc", "exp", "apply", "apart")
     assert small.planned() == {} and is_clean(small)
-    assert (small.folder / "results/table.csv").read_text().count("lambda_tr=0.3") == 2
+    assert (small.folder / "results/table.csv").read_text().count("lambda_tr=3e-05\n") == 2
     assert min(seconds(small)) > 0
     # The views of docs/experiments.md: what differs, and no file's hash.
     page = (ROOT / "docs/experiments.md").read_text()
@@ -85,7 +85,7 @@ def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
     assert told.keys() == {("exp", "show"), ("metrics", "diff"), ("params", "diff"), ("plots", "diff")}
     header = next(line for line in told["exp", "show"].splitlines() if "Experiment" in line)
     assert header.split() == ["Experiment", "Created", "lambda_tr"] and "apart" in told["exp", "show"]
-    assert re.search(r"params.yaml +lambda_tr +\S+ +0.3", told["params", "diff"])
+    assert re.search(r"params.yaml +lambda_tr +\S+ +3e-05", told["params", "diff"])
 
 
 def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path):

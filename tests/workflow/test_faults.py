@@ -61,7 +61,7 @@ def assert_finishes(project, tool):
     ("tool", "victim"),
     [
         ("snakemake", "snakemake"),
-        ("dvc", "dvc"),
+        pytest.param("dvc", "dvc", marks=pytest.mark.long),
         pytest.param("snakemake", "slow.py", marks=pytest.mark.long),
         pytest.param("dvc", "slow.py", marks=pytest.mark.long),
         pytest.param("dvc", "snakemake", marks=pytest.mark.long),
@@ -166,7 +166,7 @@ def test_a_run_killed_before_it_recorded_its_results_is_recorded_by_the_next(sma
     assert small.planned() == {} and is_clean(small)
 
 
-@pytest.mark.parametrize("damage", ["edited", "truncated"])
+@pytest.mark.parametrize("damage", ["edited", pytest.param("truncated", marks=pytest.mark.long)])
 def test_a_damaged_artifact_is_made_again(small, damage):
     model = small.folder / "results/models/maze2d-umaze/seed0.txt"
     content, table = model.read_text(), small.table()
@@ -178,7 +178,7 @@ def test_a_damaged_artifact_is_made_again(small, damage):
     assert small.planned() == {} and is_clean(small)
 
 
-@pytest.mark.parametrize("days", [-400, 400])
+@pytest.mark.parametrize("days", [-400, pytest.param(400, marks=pytest.mark.long)])
 def test_times_alone_rerun_nothing_and_do_not_hide_an_edit(small, days):
     moment = time.time() + days * 86400
     for path in [*small.folder.glob("results/**/*.*"), small.folder / "code.py"]:

@@ -120,6 +120,11 @@ def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
     tables = ("table1", "table2", "intervals", "training", "consistency", "metrics")
     assert built.planned() == new | dict.fromkeys(tables, 1)
+    built.run("git", "checkout", "params.yaml")
+
+
+@pytest.mark.long
+def test_other_methods_are_trained_scored_and_asked_for_their_plans(built):
     scores = "results/eval/rvs/hopper-medium-expert/seed0.json", "results/eval/mppi/multi2d-umaze/seed0.json"
     plans = [f"results/consistency/mppi/{task}/seed0.json" for task in ("hopper-medium-expert", "maze2d-umaze")]
     built.run("snakemake", "--cores", "2", "--quiet", "all", "--", *scores, *plans)
@@ -129,7 +134,6 @@ def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     for name in scores:
         record = json.loads((built.folder / name).read_text())
         assert len(record["scores"]) == 2 and record["checkpoint"] == "last" and list(record["executed"]) == ["actions"]
-    built.run("git", "checkout", "params.yaml")
 
 
 def test_damaged_data_are_made_again_and_nothing_made_of_them_counts_until_then(built):

@@ -54,6 +54,7 @@ def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_th
     assert changed == {name for name in planned if name.startswith("code_")}
 
 
+@pytest.mark.long
 def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
     with (hollow.folder / "dmemm/evaluation/consistency.py").open("a") as file:
         file.write("# edited\n")
@@ -68,6 +69,7 @@ def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
     assert line.split()[0] == hollow.run("git", "hash-object", "dmemm/evaluation/consistency.py").strip()
 
 
+@pytest.mark.long
 def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_back(hollow):
     variants = hollow.folder / "dmemm/variants.py"
     old = 'Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0})'
@@ -102,7 +104,7 @@ def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     assert (hollow.folder / "results/table3.csv").read_text() == before
 
 
-@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
+@pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
 def test_one_seed_more_runs_only_what_is_new(small, tool):
     small.set(seeds=[0, 1])
     assert small.planned() == ALL
@@ -114,7 +116,8 @@ def test_one_seed_more_runs_only_what_is_new(small, tool):
     assert small.table().count("lambda_tr=0.1") == 4
 
 
-@pytest.mark.parametrize("written", ["3e-05", "1e-4", "2E-1"])
+@pytest.mark.long
+@pytest.mark.parametrize("written", ["1e-4", "2E-1"])
 def test_numbers_in_scientific_notation(small, written):
     assert small.stages("dvc", "exp", "run", "-S", f"lambda_tr={written}") == ALL
     assert small.table().count(f"lambda_tr={float(written)}\n") == 2
