@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from snakemake.workflow import Workflow
 
 from dmemm.errors import UserError
 from dmemm.files import YamlLoader, replacing
+from workflow.checksums import has_checksum, md5_of, named_checksums
 from workflow.stages import assignment, load
 
 LOCK = Path("dvc.lock")
@@ -63,14 +64,14 @@ def adopt(workflow: Workflow) -> None:
             complete = rule.has_wildcards() or made.input == sorted(map(str, rule.input))
             if made.params != _params(rule) or not complete or not _hold(made):
                 continue
-        if all(_digest(path, "md5") == md5 for path, md5 in md5s.items()):
+        if all(md5_of(path) == md5 for path, md5 in md5s.items()):
             made = _record(rule, entry)
             for path in md5s:
                 times = {"starttime": _mtime(path) - _seconds(known[path], made), "endtime": _mtime(path)}
                 records._write_record(path, made.model_copy(update=times))
             continue
         for path, record in known.items():
-            if record is not None and record.endtime != _mtime(path) and _digest(path, "md5") != md5s[path]:
+            if record is not None and record.endtime != _mtime(path) and md5_of(path) != md5s[path]:
                 records._write_record(path, record.model_copy(update={"input": []}))
 
 
@@ -113,18 +114,18 @@ def _touch_edited_sources(stages: Sequence[tuple[Rule, Mapping[str, Any]]], reco
             for pair in (record.input_checksums or {}).items():
                 read[pair] = max(record.endtime, read.get(pair, 0))
     for (name, checksum), endtime in read.items():
-        if name not in made and os.path.exists(name) and _mtime(name) <= endtime and not _has_checksum(name, checksum):
+        if name not in made and os.path.exists(name) and _mtime(name) <= endtime and not has_checksum(name, checksum):
             os.utime(name, times=(os.stat(name).st_atime, max(time.time(), endtime + 1)))
 
 
 def _as_now(rule: Rule, entry: Mapping[str, Any]) -> bool:
     made = _record(rule, entry)
     checksums = {name: c for name, c in (made.input_checksums or {}).items() if os.path.exists(name)}
-    return made.params == _params(rule) and all(_has_checksum(name, c) for name, c in checksums.items())
+    return made.params == _params(rule) and all(has_checksum(name, c) for name, c in checksums.items())
 
 
 def _hold(record: MetadataRecord) -> bool:
-    return all(_has_checksum(name, checksum) for name, checksum in (record.input_checksums or {}).items())
+    return all(has_checksum(name, checksum) for name, checksum in (record.input_checksums or {}).items())
 
 
 def _inputs(rule: Rule, entry: Mapping[str, Any]) -> list[str]:
@@ -210,7 +211,7 @@ def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Ma
         and not any(dep["md5"].endswith(".dir") for dep in entry.get("deps", ()))
         and {dep["path"] for dep in entry.get("deps", ())} == {str(dep) for dep in stage.deps} - {"params.yaml"}
         and _as_now(rule, entry)
-        and all(_has_checksum(out["path"], f"md5:{out['md5']}") for out in entry.get("outs", ()))
+        and all(has_checksum(out["path"], f"md5:{out['md5']}") for out in entry.get("outs", ()))
     )
 
 
@@ -245,14 +246,14 @@ def _hold_since(files: Iterable[Any], records: FilePersistence) -> bool:
         if record is None or not os.path.exists(file) or record.endtime != _mtime(file):
             return False
         newer = [name for name in record.input or () if not os.path.exists(name) or _mtime(name) > _mtime(file)]
-        if not all(_has_checksum(name, (record.input_checksums or {}).get(name)) for name in newer):
+        if not all(has_checksum(name, (record.input_checksums or {}).get(name)) for name in newer):
             return False
     return True
 
 
 def _record(rule: Rule, entry: Mapping[str, Any]) -> MetadataRecord:
     """Snakemake's record of a job, from a stage of dvc.lock."""
-    checksums = dict(_checksums(entry.get("deps", ())))
+    checksums = dict(named_checksums(entry.get("deps", ())))
     # A table's stage names folders, of which the rule reads some files; files that it lacks make Snakemake rerun it.
     names = checksums if rule.has_wildcards() else checksums.keys() & set(map(str, rule.input))
     params = entry.get("params", {}).get("params.yaml", {})
@@ -273,28 +274,6 @@ def _fixed(command: str) -> list[str]:
     return command.partition(" # ")[2].split()
 
 
-def _checksums(deps: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    for dep in deps:
-        if not dep["md5"].endswith(".dir"):
-            yield dep["path"], f"md5:{dep['md5']}"
-            continue
-        # dvc.lock has one hash for a folder: its files are known if the folder is still the one it names.
-        md5s = {str(path): _digest(str(path), "md5") for path in _files(Path(dep["path"]))}
-        listing = [{"md5": md5, "relpath": os.path.relpath(path, dep["path"])} for path, md5 in md5s.items()]
-        if _listing_hash(listing) == dep["md5"]:
-            yield from ((path, f"md5:{md5}") for path, md5 in md5s.items())
-
-
-def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp")
-    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def _listing_hash(listing: list[dict[str, str]]) -> str:
-    """DVC's hash of a folder."""
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
 def _params(rule: Rule) -> list[str]:
     """A rule's parameters as Snakemake records them."""
     return sorted(map(repr, rule.params))
@@ -302,20 +281,3 @@ def _params(rule: Rule) -> list[str]:
 
 def _mtime(path: str) -> float:
     return os.stat(path).st_mtime
-
-
-def _has_checksum(path: str, checksum: str | None) -> bool:
-    if checksum is None or not os.path.exists(path):
-        return False
-    algorithm, _, digest = checksum.rpartition(":")
-    return _digest(path, algorithm or "sha256") == digest
-
-
-def _digest(path: str, algorithm: str) -> str:
-    return _cached_digest(path, os.stat(path).st_mtime_ns, algorithm)
-
-
-@cache
-def _cached_digest(path: str, mtime_ns: int, algorithm: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
