@@ -33,17 +33,32 @@ LOCK_AS_JSON = Path(".snakemake/dvc.lock.json")
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
-def adopt(workflow: Workflow) -> None:
-    """Before the plan: give each file that DVC brought the record of how dvc.lock says it was made.
+def adopt(workflow: Workflow, own: Mapping[str, str]) -> None:
+    """Before the plan: make Snakemake's records say what is so, whoever made or changed the files.
+
+    Args:
+        workflow: Snakemake's.
+        own: raw data → the user's data file that they are made of.
+    """
+    if "DVC_STAGE" in os.environ:
+        return
+    records = FilePersistence()
+    if LOCK.exists():
+        _adopt_stages(workflow, records)
+    # No rule can name these as its input, as DVC takes no functions of a task.
+    for raw, file in own.items():
+        if os.path.exists(raw) and os.path.exists(file) and _mtime(file) > _mtime(raw):
+            _doubt(raw, records)
+
+
+def _adopt_stages(workflow: Workflow, records: FilePersistence) -> None:
+    """Give each file that DVC brought the record of how dvc.lock says it was made.
 
     A stage's files are DVC's if one of them has another modification time than its record and all have the content
     that dvc.lock names; where one has another content it was damaged, and Snakemake is to make it again. DVC leaves a
     file in place whose content need not change: a record that newer inputs or other parameters put in doubt is replaced
     too, if dvc.lock names just the inputs and the parameters of now.
     """
-    if "DVC_STAGE" in os.environ or not LOCK.exists():
-        return
-    records = FilePersistence()
     rules = {rule.name: rule for rule in workflow.rules}
     stages = [(rules[rule], entry) for stage, entry in _entries().items() if (rule := stage.partition("@")[0]) in rules]
     _doubt_what_lost_its_inputs(stages, records)
@@ -72,7 +87,13 @@ def adopt(workflow: Workflow) -> None:
             continue
         for path, record in known.items():
             if record is not None and record.endtime != _mtime(path) and md5_of(path) != md5s[path]:
-                records._write_record(path, record.model_copy(update={"input": []}))
+                _doubt(path, records)
+
+
+def _doubt(path: str, records: FilePersistence) -> None:
+    """Make Snakemake make a file again."""
+    if (record := records._read_record(path)) is not None:
+        records._write_record(path, record.model_copy(update={"input": []}))
 
 
 def _seconds(record: MetadataRecord | None, made: MetadataRecord) -> float:
@@ -98,8 +119,8 @@ def _doubt_what_lost_its_inputs(stages: Sequence[tuple[Rule, Mapping[str, Any]]]
     for rule, entry in stages:
         if not lost.isdisjoint(_inputs(rule, entry)):
             for out in entry.get("outs", ()):
-                if (record := records._read_record(out["path"])) is not None and os.path.exists(out["path"]):
-                    records._write_record(out["path"], record.model_copy(update={"input": []}))
+                if os.path.exists(out["path"]):
+                    _doubt(out["path"], records)
 
 
 def _touch_edited_sources(stages: Sequence[tuple[Rule, Mapping[str, Any]]], records: FilePersistence) -> None:

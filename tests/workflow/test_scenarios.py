@@ -166,3 +166,21 @@ def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
     assert clone.planned() == {}
     clone.set(alpha=0.5)
     assert clone.planned() == SCORES | CONSISTENCY | AFTER_SCORES
+
+
+def test_a_new_recording_of_own_data_reruns_its_task(hollow):
+    own, target = hollow.folder / "data/own/pendulum.hdf5", "results/eval/dmemm/pendulum/seed0.json"
+    own.parent.mkdir()
+    own.write_text("first recording")
+    task = "env: Pendulum-v1\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
+    task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
+    (hollow.folder / "tasks/pendulum.yaml").write_text(task)
+    jobs = dict.fromkeys(["download", "segment", "dynamics", "reward", "train_dmemm", "evaluate_dmemm"], 1)
+    assert hollow.planned(target) == jobs
+    hollow.run("snakemake", "--quiet", "all", "--", target)
+    assert hollow.planned(target) == {}
+    own.write_text("second recording")
+    assert hollow.planned(target) == jobs
+    assert hollow.planned("results/table1.csv") == {}
+    hollow.run("snakemake", "--quiet", "all", "--", "data/raw/pendulum.hdf5")
+    assert hollow.planned("data/raw/pendulum.hdf5") == {}

@@ -2,7 +2,8 @@
 from workflow import dvc_bridge
 
 if workflow.is_main_process:
-    dvc_bridge.adopt(workflow)
+    own = {name: Path(task.data["own"]).expanduser() for name, task in TASKS.items() if "own" in task.data}
+    dvc_bridge.adopt(workflow, {RAW.replace("{task}", name): str(path) for name, path in own.items()})
 
 
 onstart:
