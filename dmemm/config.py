@@ -38,7 +38,7 @@ def load_params(path: Path) -> Params:
 def override(params: Params, assignments: Sequence[str]) -> Params:
     """Apply `key=value` assignments (values in YAML) and check the result.
 
-    One number for a key with a value per body or suite is the value of all of them.
+    `key.maze=value` is the value of one suite; one value for a key that has several is that of all of them.
 
     Raises:
         UserError: no `=`, an unknown key, or a value that the schema refuses.
@@ -52,11 +52,18 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
             given = yaml.load(value, YamlLoader)  # noqa: S506  (a SafeLoader)
         except yaml.YAMLError as error:
             raise UserError(f"{assignment}: the value is not valid YAML") from error
-        several = params.get(key)
-        if isinstance(several, Mapping) and not isinstance(given, Mapping):
-            given = dict.fromkeys(several, given)
-        changed[key] = given
+        changed = _put(changed, key, given)
     return check_params(changed, "command line")
+
+
+def _put(old: Mapping[str, Any], key: str, given: Any) -> dict[str, Any]:
+    name, _, part = key.partition(".")
+    several = old.get(name)
+    if part:
+        given = _put(several if isinstance(several, Mapping) else {}, part, given)
+    elif isinstance(several, Mapping) and not isinstance(given, Mapping):
+        given = dict.fromkeys(several, given)
+    return {**old, name: given}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class StageConfig:
 
     @classmethod
     def resolve(cls, params: Params, task: Task, variant: Variant | None = None) -> Self:
-        """Take the stage's keys, choose per body or suite, and apply what the variant fixes."""
+        """Take the stage's keys, choose the task's suite and body, and apply what the variant fixes."""
         values = {key: _choose(params[key], key, task) for key in cls.parameters()}
         if variant is not None:
             values |= {key: value for key, value in variant.fixed.items() if key in values}
@@ -80,7 +87,7 @@ class StageConfig:
 def _choose(value: Any, key: str, task: Task) -> Any:
     value = task.parameters.get(key, value)
     if isinstance(value, Mapping):
-        for name in (task.body, task.suite):
+        for name in (task.suite, task.body):
             if name in value:
                 return _choose(value[name], key, task)
         raise UserError(f"params.yaml: {key}: no value for {task.body} or {task.suite}")

@@ -33,7 +33,7 @@ METHODS_ENVIRONMENT = ".venv-methods"
 
 def _params(arguments: argparse.Namespace, config: type[StageConfig]) -> Params:
     """The stage's parameters: those given on the command line, the others from params.yaml."""
-    unknown = [a for a in arguments.assignments if a.partition("=")[0] not in config.parameters()]
+    unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in config.parameters()]
     if unknown:
         raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(config.parameters())}")
     return override(load_params(Path("params.yaml")), arguments.assignments)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dmemm.cli import main
-from dmemm.config import EvaluateConfig, TrainConfig, load_params, override
+from dmemm.config import EvaluateConfig, SegmentConfig, TrainConfig, load_params, override
 from dmemm.errors import UserError
 from dmemm.tasks import get_task
 from dmemm.variants import VARIANTS, get_variant
@@ -30,7 +30,11 @@ def test_what_is_no_number_is_refused_for_one(text):
         ("lambda_tr=-1", "lambda_tr: -1 is less than the minimum of 0"),
         ("ema_decay=1", "ema_decay"),
         ("predict=score", "predict: 'score' is not one of"),
-        ("horizon={hopper: 4}", "horizon: 'halfcheetah' is a required property"),
+        ("horizon={locomotion: 4}", "horizon: 'maze' is a required property"),
+        ("horizon.locomotion={hopper: 4}", "horizon.locomotion: 'halfcheetah' is a required property"),
+        ("train_steps.mazes=7", "train_steps.mazes: unknown key; did you mean maze"),
+        ("lambda_tr.maze=7", "lambda_tr: {'maze': 7} is not of type 'number'"),
+        ("train_step.maze=7", "train_step: unknown key; did you mean train_steps"),
         ("lambda=1", "command line: lambda: unknown key; did you mean lambda_tr"),
         ("zzz=1", "zzz: unknown key; known: data_source, "),
         ("seeds=2", r"seeds: 2 is not of type 'array'; it needs a list, as \[0, 1\]"),
@@ -44,22 +48,28 @@ def test_out_of_range_unknown_and_malformed_are_named(assignment, message):
         override(PARAMS, [assignment])
 
 
-def test_values_are_chosen_by_body_then_suite():
-    config = TrainConfig.resolve(PARAMS, get_task("hopper-medium"))
-    assert config.unet_mults == tuple(PARAMS["unet_mults"]["locomotion"])
-    changed = override(PARAMS, ["unet_mults={locomotion: [1], halfcheetah: [1, 4], maze: [1, 2, 3]}"])
-    mults = {
-        body: TrainConfig.resolve(changed, get_task(f"{body}-medium")).unet_mults for body in ("hopper", "halfcheetah")
-    }
-    assert mults == {"hopper": (1,), "halfcheetah": (1, 4)}
-    assert TrainConfig.resolve(changed, get_task("maze2d-large")).unet_mults == (1, 2, 3)
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["horizon.locomotion.halfcheetah=9"], (16, 9, 384)),
+        (["horizon={locomotion: {hopper: 5, halfcheetah: 6, walker2d: 7}, maze: 8}"], (5, 6, 8)),
+        (["horizon.locomotion=7", "horizon.maze.large=40"], (7, 7, 40)),
+        (["horizon=7"], (7, 7, 7)),
+    ],
+)
+def test_values_are_chosen_by_suite_and_body(assignments, expected):
+    changed = override(PARAMS, assignments)
+    tasks = ("hopper-medium", "halfcheetah-medium", "maze2d-large")
+    assert tuple(SegmentConfig.resolve(changed, get_task(task)).horizon for task in tasks) == expected
 
 
-def test_one_number_for_a_key_with_several_is_that_of_all():
+def test_one_value_for_a_key_with_several_is_that_of_all_and_a_suites_leaves_the_other():
     changed = override(PARAMS, ["train_steps=7", "unet_mults=[1, 3]"])
     for task in ("hopper-medium", "maze2d-large"):
         config = TrainConfig.resolve(changed, get_task(task))
         assert (config.train_steps, config.unet_mults) == (7, (1, 3))
+    changed = override(PARAMS, ["train_steps.maze=7"])
+    assert changed["train_steps"] == {**PARAMS["train_steps"], "maze": 7}
 
 
 def test_variants_fix_what_their_names_say():

@@ -189,7 +189,7 @@ def commit(workflow: Workflow) -> None:
         with Repo() as repo, repo.lock:
             rules, entries = {rule.name: rule for rule in workflow.rules}, _entries()
             versioned = {stage.name.partition("@")[0] for stage in repo.index.stages}
-            if missing := [name for name in workflow.config["methods"] if f"evaluate_{name}" not in versioned]:
+            if missing := [name for name in workflow.config["methods"] if f"evaluate_{name}_maze" not in versioned]:
                 raise UserError(f"dvc.yaml has no stages of {', '.join(missing)}; run `make dvc.yaml`, then snakemake")
             stages = [stage for stage in repo.index.stages if {str(out) for out in stage.outs} <= current]
             for stage in stages:

@@ -22,13 +22,15 @@ from dmemm.config import Params
 from dmemm.errors import UserError
 from dmemm.files import replacing
 from dmemm.methods import METHODS
-from workflow.stages import assignment, load
+from workflow.stages import assignment, load, lookup
 
 HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not this file.\n"
 WILDCARD = re.compile(r"\{(\w+)\}")
-VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+)")
-# Built on demand only: `dvc repro` means the tables and the figure.
-UNVERSIONED = r"estimators|ranking|\w+_study(_plain)?|pictures_\w+|code_(study|pictures|ranking)"
+VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+?)(?:_locomotion)?")
+# Built on demand only: `dvc repro` means the tables and the figure. Table 3 and Figure 1 are for locomotion.
+UNVERSIONED = (
+    r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|lambda)_\w+_maze|pictures_\w+|code_(study|pictures|ranking)"
+)
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
@@ -41,7 +43,7 @@ def matrix_lists(rule: str) -> dict[str, str]:
     """Return the key of params.yaml that lists a wildcard's values, for each wildcard a rule of this name can have."""
     match = VARIANT_RULE.fullmatch(rule)
     variant = match[1] if match else ""
-    tasks = "tasks"
+    tasks = f"tasks.{rule.rpartition('_')[2]}"
     if variant.startswith("wo_"):
         tasks = "ablation_tasks"
     elif variant.startswith("lambda_"):
@@ -55,7 +57,7 @@ def loaded_rules() -> Iterator[list[Rule]]:
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         workflow = api.workflow(ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
         left_out = "|".join(
-            [UNVERSIONED, *(rf"\w+_{name}" for name in METHODS if name not in workflow.config["methods"])]
+            [UNVERSIONED, *(rf"\w+_{name}(_[a-z]+)?" for name in METHODS if name not in workflow.config["methods"])]
         )
         yield [rule for rule in workflow.rules if rule.output and not re.fullmatch(left_out, rule.name)]
 
@@ -81,7 +83,7 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
     wildcards = list(dict.fromkeys(name for file in rule.output for name in WILDCARD.findall(_plain(file))))
     lists = matrix_lists(rule.name)
     for name in wildcards:
-        if lists.get(name) not in config:
+        if not _is_key(lists.get(name, ""), config):
             raise UserError(f"rule {rule.name}: no list of params.yaml holds the values of {{{name}}}")
     if wildcards:
         stage["matrix"] = {name: f"${{{lists[name]}}}" for name in wildcards}
@@ -106,9 +108,17 @@ def _stage(rule: Rule, prefixes: dict[str, str], config: Params) -> dict[str, An
 
 
 def _key(rule: str, name: str, value: Any, config: Params) -> str:
-    if name not in config or value != assignment(name, config[name]):
+    if not _is_key(name, config) or value != assignment(name, lookup(config, name)):
         raise UserError(f"rule {rule}: params: {name}: must be a key of params.yaml with its own value")
     return name
+
+
+def _is_key(name: str, config: Params) -> bool:
+    try:
+        lookup(config, name)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _fixed(rule: str, value: Any, config: Params) -> str:

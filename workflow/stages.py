@@ -12,6 +12,9 @@ from dmemm.errors import UserError
 from dmemm.methods import METHODS
 from dmemm.tasks import get_task
 
+# Parameters that differ between them are two, and so are rules: a value for mazes reruns no locomotion task.
+SUITES = ("locomotion", "maze")
+
 
 def load(path: Path) -> Params:
     """Read params.yaml, and check what its schema cannot: that every score in a table has a network behind it.
@@ -21,40 +24,38 @@ def load(path: Path) -> Params:
     """
     params = load_params(path)
     for key in (
-        "tasks",
+        "tasks.locomotion",
+        "tasks.maze",
         "mazes",
         "ablation_tasks",
         "sensitivity_tasks",
         "sensitivity_lambda_tr",
         "sensitivity_lambda_rd",
     ):
-        if not params[key]:
+        if not lookup(params, key):
             raise UserError(f"{path}: {key}: the list is empty; for a part of the tables, ask for its files by path")
-    for key in ("tasks", "study_tasks"):
-        for name in params[key]:
+    for key in ("tasks.locomotion", "tasks.maze", "study_tasks"):
+        for name in lookup(params, key):
             try:
                 task = get_task(name)
             except UserError as error:
                 raise UserError(f"{path}: {key}: {error}") from error
             if task.protocol == "multi2d":
                 raise UserError(f"{path}: {key}: {name} has no networks of its own; put its maze into mazes")
-    needed = {key: params[key] for key in ("ablation_tasks", "sensitivity_tasks")}
-    needed["mazes"] = [f"maze2d-{maze}" for maze in params["mazes"]]
-    for key, names in needed.items():
-        # Their `dmemm` networks are those of `tasks`, in both tools.
-        missing = [name for name in names if name not in params["tasks"]]
-        if missing:
-            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks; add it there too")
+            if key.startswith("tasks.") and key != f"tasks.{task.suite}":
+                has = "a goal" if task.has_goal else "no goal"
+                raise UserError(f"{path}: {key}: {name} has {has}; put it into tasks.{task.suite}")
+    # Their `dmemm` networks are those of `tasks`, in both tools. Table 3 and Figure 1 are for locomotion.
+    for key, suite, names in (
+        ("ablation_tasks", "locomotion", params["ablation_tasks"]),
+        ("sensitivity_tasks", "locomotion", params["sensitivity_tasks"]),
+        ("mazes", "maze", [f"maze2d-{maze}" for maze in params["mazes"]]),
+    ):
+        if missing := [name for name in names if name not in params["tasks"][suite]]:
+            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks.{suite}; add it there too")
     for name in params["methods"]:
         if name not in METHODS:
             raise UserError(f"{path}: methods: {name} is none; choose from {', '.join(METHODS)}")
-    goals = {name: get_task(name).has_goal for name in params["tasks"]}
-    if len(set(goals.values())) == 1:
-        raise UserError(f"{path}: tasks: Tables 1 and 2 need a task without and one with a goal each")
-    for key in ("ablation_tasks", "sensitivity_tasks"):
-        for name in params[key]:
-            if goals[name]:
-                raise UserError(f"{path}: {key}: {name} has a goal; Table 3 and Figure 1 are for locomotion")
     return params
 
 
@@ -63,13 +64,32 @@ def assignment(key: str, value: Any) -> str:
     return f"{key}={value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
 
 
-def assignments(config: Params, keys: Iterable[str], fixed: Collection[str] = ()) -> dict[str, str]:
+def lookup(config: Params, key: str) -> Any:
+    """The value of a key, or of a part of it: `train_steps.maze`.
+
+    Raises:
+        KeyError: there is none.
+    """
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def assignments(
+    config: Params, keys: Iterable[str], fixed: Collection[str] = (), suite: str | None = None
+) -> dict[str, str]:
     """Return a rule's named `params:`: key → `key=value`, without the keys that the variant fixes.
+
+    Of what is given per suite a rule for one `suite` reads its part alone: `train_steps.maze=5000`.
 
     Snakemake compares the set of a job's values and forgets their names: bare values would hide two keys that
     swap theirs, and a key that takes a value another one has.
     """
-    return {key: assignment(key, config[key]) for key in keys if key not in fixed}
+    read = [key for key in keys if key not in fixed]
+    if suite is not None:
+        read = [f"{key}.{suite}" if isinstance(config[key], Mapping) else key for key in read]
+    return {key: assignment(key, lookup(config, key)) for key in read}
 
 
 def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def stage(request, tmp_path_factory):
         "diffusion_steps={locomotion: 4, maze: 4}", "unet_width={locomotion: 8, maze: 8}",
         "unet_mults={locomotion: [1, 2], maze: [1, 2]}", "train_steps={locomotion: 30, maze: 30}",
     ]  # fmt: skip
-    horizon = "horizon={hopper: 8, halfcheetah: 8, walker2d: 8, umaze: 32, medium: 8, large: 8}"
+    horizon = "horizon={locomotion: 8, maze: 32}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         local = "local_steps={locomotion: 3000, maze: 3000}"

@@ -15,13 +15,13 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 
 TINY = {
-    "tasks": ["hopper-medium-expert", "maze2d-umaze"],
+    "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
     "seeds": [0],
     "lambda_tr": 0.1,
     "sensitivity_lambda_tr": [1.0],
     "sensitivity_lambda_rd": [0.5],
     "diffusion_steps": {"locomotion": 3, "maze": 3},
-    "horizon": {"hopper": 8, "halfcheetah": 8, "walker2d": 8, "umaze": 16, "medium": 16, "large": 16},
+    "horizon": {"locomotion": 8, "maze": 16},
     "local_steps": {"locomotion": 2000, "maze": 2000},
     "ensemble_members": 2,
     "mechanism_width": 16,
@@ -156,7 +156,8 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
-    project.set(tasks=["hopper-medium-expert", "maze2d-umaze"], seeds=[0], lambda_tr=0.1)
+    tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
+    project.set(tasks=tasks, seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")

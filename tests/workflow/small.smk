@@ -5,7 +5,7 @@ rule all:
     input:
         "results/table.csv",
 
-rule train_dmemm:
+rule train_dmemm_locomotion:
     input:
         code="code.py",
     output:
@@ -18,7 +18,7 @@ rule train_dmemm:
         " then python slow.py {output.model}; fi;"
         " test ! -e fail-{wildcards.task}; echo {params} > {output.model}; echo step > {output.constant}"
 
-rule evaluate_dmemm:
+rule evaluate_dmemm_locomotion:
     input:
         model="results/models/{task}/seed{seed}.txt",
     output:
@@ -30,11 +30,11 @@ rule evaluate_dmemm:
 
 rule table:
     input:
-        scores=expand("results/eval/dmemm/{task}/seed{seed}.json", task=config["tasks"], seed=config["seeds"]),
+        scores=expand("results/eval/dmemm/{task}/seed{seed}.json", task=config["tasks"]["locomotion"], seed=config["seeds"]),
     output:
         csv="results/table.csv",
     params:
-        **assignments(config, ["tasks", "seeds"]),
+        **assignments(config, ["tasks.locomotion", "seeds"]),
     shell:
         "cat {input.scores} > {output.csv}; if test -e edit-code; then sleep 0.1; echo edited > code.py; fi"
 

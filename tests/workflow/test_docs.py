@@ -41,7 +41,11 @@ def test_snakemake_knows_how_to_make_every_file_that_the_pages_ask_for(documente
     }
     assert len(targets) > 5
     planned = documented.planned(*sorted(targets))
-    assert planned["evaluate_unguided"] == 1 and planned["pictures_dmemm"] == 1 and planned["estimators"] == 1
+    assert (
+        planned["evaluate_unguided_locomotion"] == 1
+        and planned["pictures_dmemm_maze"] == 1
+        and planned["estimators"] == 1
+    )
 
 
 def test_every_documented_edit_of_params_yaml_is_valid_and_changes_it(documented: Project) -> None:

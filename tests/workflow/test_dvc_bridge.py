@@ -7,7 +7,7 @@ import shutil
 
 from .conftest import ROOT, Project, is_clean, new_small
 
-ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+ALL = {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
 
 
 def seconds(project: Project) -> list[float]:
@@ -36,12 +36,12 @@ def test_back_by_checkout_then_forward_by_hand_plans_training(small):
 
 def test_failure_under_snakemake_leaves_nothing_that_looks_current(small):
     small.set(lambda_tr=0.2)
-    (small.folder / "fail-maze2d-umaze").touch()
+    (small.folder / "fail-walker2d-medium").touch()
     small.run("snakemake", "--quiet", "all", "--keep-going", fails=True)
     assert not (small.folder / "results/table.csv").exists()
-    assert not (small.folder / "results/eval/dmemm/maze2d-umaze/seed0.json").exists()
-    (small.folder / "fail-maze2d-umaze").unlink()
-    rest = {"train_dmemm": 1, "evaluate_dmemm": 1, "table": 1}
+    assert not (small.folder / "results/eval/dmemm/walker2d-medium/seed0.json").exists()
+    (small.folder / "fail-walker2d-medium").unlink()
+    rest = {"train_dmemm_locomotion": 1, "evaluate_dmemm_locomotion": 1, "table": 1}
     assert small.planned() == rest
     # Either tool finishes: what Snakemake made before the failure is in dvc.lock.
     output = small.run("dvc", "repro")
@@ -100,15 +100,15 @@ def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path)
         0 < value < 0.01 for value in seconds(clone)
     )  # unknown; a zero would spoil the report's logarithmic axis
     clone.set(alpha=0.5)
-    assert clone.planned() == {"evaluate_dmemm": 2, "table": 1}
+    assert clone.planned() == {"evaluate_dmemm_locomotion": 2, "table": 1}
 
 
 def test_code_edited_after_its_job_is_not_taken_for_the_code_that_ran(small):
     (small.folder / "edit-code").touch()
     small.set(seeds=[0, 1])
     small.run("snakemake", "--quiet", "all")
-    assert "train_dmemm" in small.run("dvc", "status")
-    assert small.planned()["train_dmemm"] == 4
+    assert "train_dmemm_locomotion" in small.run("dvc", "status")
+    assert small.planned()["train_dmemm_locomotion"] == 4
 
 
 def test_touch_deletes_nothing(small):

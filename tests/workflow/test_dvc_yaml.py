@@ -23,6 +23,12 @@ from workflow.stages import assignments
 
 from .conftest import ROOT
 
+# Keys of params.yaml with a value for locomotion and one for mazes.
+PER_SUITE = {
+    "reward_loss", "diffusion_steps", "horizon", "local_steps", "unet_width", "unet_mults", "train_steps",
+    "first_action_weight", "episodes", "candidates", "replan_every", "sampling_steps", "execute",
+}  # fmt: skip
+
 
 def snakemake_jobs(project):
     """Outputs → (rule, inputs), of every job."""
@@ -60,26 +66,31 @@ def test_both_tools_have_the_same_jobs_with_the_same_inputs(project):
 
 def test_stages_depend_on_what_their_subcommands_read():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    expected = {
-        "download": DownloadConfig.parameters(),
-        "segment": SegmentConfig.parameters(),
-        "dynamics": DynamicsConfig.parameters(),
-        "reward": RewardConfig.parameters(),
-    }
     points = {"lambda_tr": get_variant("lambda_tr=1"), "lambda_rd": get_variant("lambda_rd=1")}
-    for name, variant in {**VARIANTS, **points}.items():
-        if variant.network == variant.name:
-            expected[f"train_{name}"] = [key for key in TrainConfig.parameters() if key not in variant.fixed]
-        expected[f"evaluate_{name}"] = [key for key in EvaluateConfig.parameters() if key not in variant.fixed]
-        if name in VARIANTS:
-            expected[f"consistency_{name}"] = expected[f"evaluate_{name}"]
+    expected = {}
+
+    def reads(name, suite, config, fixed=()):
+        keys = [key for key in config.parameters() if key not in fixed]
+        expected[name] = [f"{key}.{suite}" if key in PER_SUITE else key for key in keys]
+
+    for suite in ("locomotion", "maze"):
+        reads(f"download_{suite}", suite, DownloadConfig)
+        reads(f"segment_{suite}", suite, SegmentConfig)
+        reads(f"dynamics_{suite}", suite, DynamicsConfig)
+        reads(f"reward_{suite}", suite, RewardConfig)
+        for name, variant in {**VARIANTS, **points}.items():
+            if suite == "maze" and name not in ("dmemm", "diffuser"):
+                continue  # Table 3 and Figure 1 are for locomotion
+            if variant.network == variant.name:
+                reads(f"train_{name}_{suite}", suite, TrainConfig, variant.fixed)
+            reads(f"evaluate_{name}_{suite}", suite, EvaluateConfig, variant.fixed)
+            if name in VARIANTS:
+                reads(f"consistency_{name}_{suite}", suite, EvaluateConfig, variant.fixed)
     for name in ("dmemm", "diffuser"):
-        expected[f"evaluate_multi2d_{name}"] = expected[f"evaluate_{name}"]
+        reads(f"evaluate_multi2d_{name}", "maze", EvaluateConfig, VARIANTS[name].fixed)
     gathering = {"table1", "table2", "table3", "intervals", "training", "figure1", "curves", "metrics", "consistency"}
     read = {name: stage.get("params") for name, stage in stages.items() if not name.startswith("code_")}
-    assert {name: keys for name, keys in read.items() if name not in gathering} == {
-        name: list(keys) for name, keys in expected.items()
-    }
+    assert {name: keys for name, keys in read.items() if name not in gathering} == expected
 
 
 class Names(list):

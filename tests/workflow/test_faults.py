@@ -168,11 +168,11 @@ def test_a_run_killed_before_it_recorded_its_results_is_recorded_by_the_next(sma
 
 @pytest.mark.parametrize("damage", ["edited", pytest.param("truncated", marks=pytest.mark.long)])
 def test_a_damaged_artifact_is_made_again(small, damage):
-    model = small.folder / "results/models/maze2d-umaze/seed0.txt"
+    model = small.folder / "results/models/walker2d-medium/seed0.txt"
     content, table = model.read_text(), small.table()
     model.unlink()  # a link into the cache, maybe
     model.write_text("by hand\n" if damage == "edited" else content[:3])
-    assert small.planned() == {"train_dmemm": 1, "evaluate_dmemm": 1, "table": 1}
+    assert small.planned() == {"train_dmemm_locomotion": 1, "evaluate_dmemm_locomotion": 1, "table": 1}
     small.run("snakemake", "--quiet", "all")
     assert model.read_text() == content and small.table() == table
     assert small.planned() == {} and is_clean(small)
@@ -186,7 +186,7 @@ def test_times_alone_rerun_nothing_and_do_not_hide_an_edit(small, days):
     assert small.planned() == {} and is_clean(small)
     (small.folder / "code.py").write_text("second\n")
     os.utime(small.folder / "code.py", (moment - 1000, moment - 1000))
-    assert small.planned() == {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+    assert small.planned() == {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
     (small.folder / "code.py").write_text("first\n")
     assert small.planned() == {}
 

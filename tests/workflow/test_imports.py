@@ -56,8 +56,8 @@ def test_diffusion_retrains_and_the_command_line_does_not(monkeypatch):
 def test_each_rule_has_what_its_subcommand_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    rules = {"figure": "figure1", "table": "table1", "train": "train_dmemm", "evaluate": "evaluate_dmemm"}
-    rules |= {"consistency": "consistency_dmemm", "consistency_table": "consistency"}
+    rules = {"figure": "figure1", "table": "table1", "train": "train_dmemm_maze", "evaluate": "evaluate_dmemm_maze"}
+    rules |= {"consistency": "consistency_dmemm_maze", "consistency_table": "consistency"}
     for function in ast.parse((ROOT / "dmemm/stages.py").read_text()).body:
         name = getattr(function, "name", "")
         stage = stages.get(rules.get(name, name))

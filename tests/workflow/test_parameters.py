@@ -32,7 +32,7 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     mine = load_params(path)
     apply_setting("paper", path)
     paper = load_params(path)
-    assert (paper["diffusion_steps"]["maze"], paper["horizon"]["large"], len(paper["seeds"])) == (100, 384, 5)
+    assert (paper["diffusion_steps"]["maze"], paper["horizon"]["maze"]["large"], len(paper["seeds"])) == (100, 384, 5)
     assert paper["lambda_rd"] == 0.3
     apply_setting("quick", path)
     assert load_params(path) == mine
@@ -45,7 +45,7 @@ def test_settings_find_their_way_in_a_file_that_dvc_has_written(tmp_path):
     before = load_params(path)
     comments = path.read_text().count("#")
     apply_setting("paper", path)
-    assert len(load_params(path)["tasks"]) == 12
+    assert {suite: len(tasks) for suite, tasks in load_params(path)["tasks"].items()} == {"locomotion": 9, "maze": 3}
     apply_setting("quick", path)
     assert load_params(path) == before
     assert path.read_text().count("#") == comments
@@ -60,13 +60,21 @@ def modify_yaml_as_dvc_does(path):
     ("change", "named"),
     [
         ({"lambda_tr": -1}, "lambda_tr: -1 is less than the minimum"),
-        ({"tasks": ["hopper-expert", "maze2d-umaze"]}, "tasks: hopper-expert: unknown task; choose one of"),
+        ({"tasks": ["hopper-medium", "maze2d-umaze"]}, "type 'object'; it needs a value for each of locomotion, maze"),
+        (
+            {"tasks": {"locomotion": ["hopper-expert"], "maze": ["maze2d-umaze"]}},
+            "tasks.locomotion: hopper-expert: unknown task; choose one of",
+        ),
+        (
+            {"tasks": {"locomotion": ["maze2d-large"], "maze": ["maze2d-umaze"]}},
+            "tasks.locomotion: maze2d-large has a goal; put it into tasks.maze",
+        ),
         (
             {"methods": ["rvs", "os"]},
             "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs",
         ),
         ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
-        ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks"),
+        ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks.locomotion"),
     ],
 )
 def test_wrong_parameters_stop_snakemake_with_one_line(project, change, named):
@@ -96,4 +104,4 @@ def test_config_on_the_command_line_is_refused(project):
 
 def test_any_variant_and_seed_can_be_asked_for_by_path(project):
     planned = project.planned("results/eval/wo_lambda_rd/halfcheetah-medium/seed7.json")
-    assert planned["train_wo_lambda_rd"] == planned["evaluate_wo_lambda_rd"] == 1
+    assert planned["train_wo_lambda_rd_locomotion"] == planned["evaluate_wo_lambda_rd_locomotion"] == 1

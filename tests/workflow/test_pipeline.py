@@ -9,20 +9,23 @@ import pytest
 # What a changed lambda_tr affects: the networks trained with it, their scores, the tables and figure made of those.
 # Diffuser, wo_lambda_tr and the points that fix lambda_tr are not among them.
 LAMBDA_TR_JOBS = {
-    "train_dmemm": 2,
-    "train_wo_weighting": 1,
-    "train_wo_lambda_rd": 1,
-    "train_lambda_rd": 1,
-    "evaluate_dmemm": 2,
+    "train_dmemm_locomotion": 1,
+    "train_dmemm_maze": 1,
+    "train_wo_weighting_locomotion": 1,
+    "train_wo_lambda_rd_locomotion": 1,
+    "train_lambda_rd_locomotion": 1,
+    "evaluate_dmemm_locomotion": 1,
+    "evaluate_dmemm_maze": 1,
     "evaluate_multi2d_dmemm": 1,
-    "evaluate_wo_weighting": 1,
-    "evaluate_wo_lambda_rd": 1,
-    "evaluate_wo_tr_guide": 1,
-    "evaluate_lambda_rd": 1,
-    "consistency_dmemm": 2,
-    "consistency_wo_weighting": 1,
-    "consistency_wo_lambda_rd": 1,
-    "consistency_wo_tr_guide": 1,
+    "evaluate_wo_weighting_locomotion": 1,
+    "evaluate_wo_lambda_rd_locomotion": 1,
+    "evaluate_wo_tr_guide_locomotion": 1,
+    "evaluate_lambda_rd_locomotion": 1,
+    "consistency_dmemm_locomotion": 1,
+    "consistency_dmemm_maze": 1,
+    "consistency_wo_weighting_locomotion": 1,
+    "consistency_wo_lambda_rd_locomotion": 1,
+    "consistency_wo_tr_guide_locomotion": 1,
     "consistency": 1,
     "table1": 1,
     "table2": 1,
@@ -108,18 +111,18 @@ def test_an_experiment_and_back(built):
 def test_a_seed_more_runs_only_what_is_new(built):
     built.set(seeds=[0, 1])
     planned = built.planned("results/table1.csv")
-    assert planned == {"train_dmemm": 1, "train_diffuser": 1, "evaluate_dmemm": 1, "evaluate_diffuser": 1, "table1": 1}
+    new = [f"{stage}_{name}_locomotion" for stage in ("train", "evaluate") for name in ("dmemm", "diffuser")]
+    assert planned == dict.fromkeys([*new, "table1"], 1)
     built.run("git", "checkout", "params.yaml")
 
 
 def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.set(methods=["rvs", "mppi"])
-    new = {f"{stage}_{name}": 2 for stage in ("train", "evaluate") for name in ("rvs", "mppi")}
-    new["consistency_mppi"] = 2
-    new |= {f"code_{name}": 1 for name in new}
-    new |= {"evaluate_multi2d_rvs": 1, "evaluate_multi2d_mppi": 1}
-    tables = ("table1", "table2", "intervals", "training", "consistency", "metrics")
-    assert built.planned() == new | dict.fromkeys(tables, 1)
+    stages = [*(f"{stage}_{name}" for stage in ("train", "evaluate") for name in ("rvs", "mppi")), "consistency_mppi"]
+    new = [f"{stage}_{suite}" for stage in stages for suite in ("locomotion", "maze")]
+    new += ["evaluate_multi2d_rvs", "evaluate_multi2d_mppi", *(f"code_{stage}" for stage in stages)]
+    tables = ["table1", "table2", "intervals", "training", "consistency", "metrics"]
+    assert built.planned() == dict.fromkeys([*new, *tables], 1)
     built.run("git", "checkout", "params.yaml")
 
 
@@ -142,7 +145,7 @@ def test_damaged_data_are_made_again_and_nothing_made_of_them_counts_until_then(
     raw.unlink()  # a link into the cache, maybe: never write through it
     raw.write_bytes(b"not HDF5")
     planned = built.planned("results/table1.csv")
-    assert planned["download"] == planned["segment"] == planned["train_dmemm"] == 1
+    assert planned["download_locomotion"] == planned["segment_locomotion"] == planned["train_dmemm_locomotion"] == 1
     built.run("snakemake", "data/raw/hopper-medium-expert.hdf5")
     assert raw.read_bytes() == content
     assert built.planned("results/table1.csv") == {}

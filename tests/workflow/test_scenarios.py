@@ -4,25 +4,23 @@ import re
 
 import pytest
 
-from .conftest import Project, is_clean
+from .conftest import TINY, Project, is_clean
 
-ALL = {"train_dmemm": 2, "evaluate_dmemm": 2, "table": 1}
+ALL = {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
 # What imports the modules on the left, with all that is made of it, at tiny settings (two tasks, one seed).
-SCORES = {
-    "evaluate_diffuser": 2, "evaluate_dmemm": 2, "evaluate_lambda_rd": 1, "evaluate_lambda_tr": 1,
-    "evaluate_multi2d_diffuser": 1, "evaluate_multi2d_dmemm": 1, "evaluate_wo_lambda_rd": 1,
-    "evaluate_wo_lambda_tr": 1, "evaluate_wo_tr_guide": 1, "evaluate_wo_weighting": 1,
-}  # fmt: skip
-CONSISTENCY = {
-    "consistency_diffuser": 2, "consistency_dmemm": 2, "consistency_wo_lambda_rd": 1, "consistency_wo_lambda_tr": 1,
-    "consistency_wo_tr_guide": 1, "consistency_wo_weighting": 1, "consistency": 1,
-}  # fmt: skip
+BOTH = [f"{variant}_{suite}" for variant in ("diffuser", "dmemm") for suite in ("locomotion", "maze")]
+ABLATIONS = [f"{variant}_locomotion" for variant in ("wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide")]
+POINTS = ["lambda_tr_locomotion", "lambda_rd_locomotion"]
+SCORES = {f"evaluate_{name}": 1 for name in [*BOTH, "multi2d_diffuser", "multi2d_dmemm", *ABLATIONS, *POINTS]}
+CONSISTENCY = {**{f"consistency_{name}": 1 for name in [*BOTH, *ABLATIONS]}, "consistency": 1}
 TABLES = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
-TRAINING = {
-    "train_diffuser": 2, "train_dmemm": 2, "train_lambda_rd": 1, "train_lambda_tr": 1, "train_wo_lambda_rd": 1,
-    "train_wo_lambda_tr": 1, "train_wo_weighting": 1, "curves": 1,
-}  # fmt: skip
+TRAINING = {**{f"train_{name}": 1 for name in [*BOTH, *ABLATIONS[:3], *POINTS]}, "curves": 1}
 AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1, "training": 1}
+
+
+def stale(project):
+    """The stages that DVC would run, but for those that only their results would make it run."""
+    return set(re.findall(r"^(\w+)(?:@\S+)?:$", project.run("dvc", "status"), re.M))
 
 
 def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
@@ -50,8 +48,7 @@ def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_th
     planned = hollow.planned()
     assert {name: number for name, number in planned.items() if not name.startswith("code_")} == jobs
     # Under DVC the same: its own view of what the edit affects, from the lists of modules down.
-    changed = set(re.findall(r"^(\w+)(?:@\S+)?:$", hollow.run("dvc", "status"), re.M))
-    assert changed == {name for name in planned if name.startswith("code_")}
+    assert stale(hollow) == {name for name in planned if name.startswith("code_")}
 
 
 @pytest.mark.long
@@ -76,11 +73,15 @@ def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_bac
     assert old in variants.read_text()
     variants.write_text(variants.read_text().replace(old, old.replace("0.0", "0.5")))
     planned = hollow.planned()
-    assert planned == dict.fromkeys(["evaluate_wo_tr_guide", "consistency_wo_tr_guide", "table3", "consistency"], 1)
+    assert planned == dict.fromkeys(
+        ["evaluate_wo_tr_guide_locomotion", "consistency_wo_tr_guide_locomotion", "table3", "consistency"], 1
+    )
     # Until dvc.yaml says so too, nothing is recorded under the old value.
     lock = (hollow.folder / "dvc.lock").read_bytes()
     target = "results/eval/wo_tr_guide/hopper-medium-expert/seed0.json"
-    assert "evaluate_wo_tr_guide; run `make dvc.yaml`" in hollow.run("snakemake", "--quiet", "all", "--", target)
+    assert "evaluate_wo_tr_guide_locomotion; run `make dvc.yaml`" in hollow.run(
+        "snakemake", "--quiet", "all", "--", target
+    )
     assert (hollow.folder / "dvc.lock").read_bytes() == lock
     hollow.run("python", "-m", "workflow.dvc_yaml")
     # DVC's figure1 depends on the folder of all scores, as it cannot list a point's.
@@ -93,15 +94,39 @@ def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_bac
 
 def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     before = (hollow.folder / "results/table3.csv").read_text()
-    hollow.set(tasks=["hopper-medium-expert", "maze2d-umaze", "walker2d-medium"])
-    new = ("download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser")
-    new += ("evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser")
-    assert hollow.planned() == dict.fromkeys(
-        [*new, "consistency", "curves", "intervals", "training", "table1", "table2", "metrics"], 1
-    )
+    hollow.set(tasks={"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]})
+    new = ["download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser"]
+    new += ["evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser"]
+    new = [f"{stage}_locomotion" for stage in new]
+    tables = ["consistency", "curves", "intervals", "training", "table1", "metrics"]
+    assert hollow.planned() == dict.fromkeys([*new, *tables], 1)
     hollow.run("snakemake", "--quiet", "all")
     assert is_clean(hollow)
     assert (hollow.folder / "results/table3.csv").read_text() == before
+
+
+@pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
+def test_a_value_for_mazes_reruns_no_locomotion_task_and_back(hollow, tool):
+    value = {**TINY["train_steps"], "maze": 7}
+    jobs = [
+        f"{stage}_{name}" for stage in ("train", "evaluate", "consistency") for name in ("diffuser_maze", "dmemm_maze")
+    ]
+    jobs += ["evaluate_multi2d_diffuser", "evaluate_multi2d_dmemm"]
+    jobs += ["table2", "metrics", "intervals", "training", "consistency", "curves"]
+    if tool == "snakemake":
+        hollow.set(train_steps=value)
+        assert hollow.planned() == dict.fromkeys(jobs, 1)
+        assert stale(hollow) == {"train_diffuser_maze", "train_dmemm_maze"}
+        hollow.run("snakemake", "--quiet", "all")
+    else:
+        # DVC's figure1 depends on the folder of all scores, as it cannot list a point's; so do some tables.
+        ran = hollow.stages("dvc", "exp", "run", "-S", "train_steps.maze=7")
+        assert ran.items() >= dict.fromkeys(jobs, 1).items()
+        assert not [name for name in ran if name.endswith("_locomotion")]
+    assert hollow.planned() == {} and is_clean(hollow)
+    hollow.run("git", "checkout", "--", ".")
+    hollow.run("dvc", "checkout")
+    assert hollow.planned() == {} and is_clean(hollow)
 
 
 @pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
@@ -143,7 +168,9 @@ def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
     table = hollow.folder / "results/table1.csv"
     before = table.read_text()
     ran = hollow.stages("dvc", "exp", "run", "-S", "lambda_tr=0.2")
-    assert ran["train_dmemm"] == 2 and not {"download", "dynamics", "train_diffuser", "train_wo_lambda_tr"} & ran.keys()
+    trained = {name for name in ran if name.startswith(("download", "dynamics", "train_"))}
+    others = ["wo_weighting_locomotion", "wo_lambda_rd_locomotion", "lambda_rd_locomotion"]
+    assert trained == {f"train_{name}" for name in ["dmemm_locomotion", "dmemm_maze", *others]}
     after = table.read_text()
     assert after != before and hollow.planned() == {} and is_clean(hollow)
     hollow.run("git", "checkout", "--", ".")
@@ -175,7 +202,8 @@ def test_a_new_recording_of_own_data_reruns_its_task(hollow):
     task = "env: Pendulum-v1\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
     task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
     (hollow.folder / "tasks/pendulum.yaml").write_text(task)
-    jobs = dict.fromkeys(["download", "segment", "dynamics", "reward", "train_dmemm", "evaluate_dmemm"], 1)
+    stages = ("download", "segment", "dynamics", "reward", "train_dmemm", "evaluate_dmemm")
+    jobs = dict.fromkeys((f"{stage}_locomotion" for stage in stages), 1)
     assert hollow.planned(target) == jobs
     hollow.run("snakemake", "--quiet", "all", "--", target)
     assert hollow.planned(target) == {}

@@ -67,9 +67,12 @@ def test_slurm_runs_what_a_change_affects_and_retries_with_more(project: Project
     assert (project.folder / "device.txt").read_text() in ("0\n", "1\n")
     # DVC knows what Slurm's jobs made, and Snakemake holds it current.
     recorded = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    assert sorted(name.partition("@")[0] for name in recorded) == ["evaluate_dmemm", "train_dmemm"]
+    assert sorted(name.partition("@")[0] for name in recorded) == [
+        "evaluate_dmemm_locomotion",
+        "train_dmemm_locomotion",
+    ]
     assert project.planned(SCORE) == {}
     project.set(alpha=0.5)
-    assert project.planned(SCORE) == {"evaluate_dmemm": 1}
+    assert project.planned(SCORE) == {"evaluate_dmemm_locomotion": 1}
     assert [state for state, *_ in under_slurm(project)] == ["COMPLETED"]
     assert project.planned(SCORE) == {}

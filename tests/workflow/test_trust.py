@@ -22,7 +22,10 @@ def workflow() -> Iterator[Any]:
 def test_each_wildcard_has_a_pattern_that_a_shell_cannot_misread(workflow: Any) -> None:
     patterns = workflow.wildcard_constraints
     assert {name for rule in workflow.rules for name in rule.wildcard_names} <= patterns.keys()
-    for name, pattern in patterns.items():
+    # A suite's rules narrow the tasks.
+    of_rules = [(rule.name, pattern) for rule in workflow.rules for pattern in rule.wildcard_constraints.values()]
+    assert len(of_rules) > 20
+    for name, pattern in [*patterns.items(), *of_rules]:
         passed = [text for text in HOSTILE if re.fullmatch(pattern, text)]
         assert not passed, (name, passed)
 
@@ -34,7 +37,7 @@ def test_each_parameter_is_quoted(workflow: Any) -> None:
 
 def test_a_hostile_task_name_stops_both_tools(project: Project) -> None:
     text = (project.folder / "params.yaml").read_text()
-    project.set(tasks=["hopper-medium-expert; touch ran #", "maze2d-umaze"])
+    project.set(tasks={"locomotion": ["hopper-medium-expert; touch ran #"], "maze": ["maze2d-umaze"]})
     told = project.run("snakemake", "--dry-run", fails=True), project.run("dvc", "repro", fails=True)
     (project.folder / "params.yaml").write_text(text)
     assert all("hopper-medium-expert; touch ran #" in output for output in told)

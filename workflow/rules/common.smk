@@ -11,7 +11,7 @@ from dmemm.methods import METHODS, PLANNING
 from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
 from workflow import run_lock
-from workflow.stages import assignments, fixed_assignments, gpus, growing, load
+from workflow.stages import SUITES, assignments, fixed_assignments, gpus, growing, load
 
 # Not `configfile:`, whose YAML takes 3e-05 (as DVC writes it) for a string and reports errors with a traceback.
 try:
@@ -40,8 +40,18 @@ DYNAMICS = "results/models/{task}/dynamics.safetensors"
 REWARD = "results/models/{task}/reward.safetensors"
 
 
+# What each suite's rules take for a task: those with data of their own.
+OF_SUITE = {
+    suite: "|".join(
+        re.escape(name) for name, task in TASKS.items() if task.suite == suite and task.protocol != "multi2d"
+    )
+    for suite in SUITES
+}
+ROWS = [name for suite in SUITES for name in config["tasks"][suite]]
+
+
 wildcard_constraints:
-    task="|".join(re.escape(name) for name, task in TASKS.items() if task.protocol != "multi2d"),
+    task="|".join(OF_SUITE.values()),
     maze="|".join(task.body for task in TASKS.values() if task.protocol == "multi2d"),
     seed=r"0|[1-9]\d*",
     value=r"[0-9.eE+-]+",

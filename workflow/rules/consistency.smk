@@ -1,10 +1,10 @@
 # Networks → are their plans possible? Of every variant that has scores in a table.
 
 
-def consistency_rule(name, variant, results="results"):
+def consistency_rule(name, variant, suite, results="results"):
     rule:
         name:
-            f"consistency_{name}"
+            f"consistency_{name}_{suite}"
         input:
             task=TASK,
             model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
@@ -15,6 +15,8 @@ def consistency_rule(name, variant, results="results"):
             code="results/code/consistency.txt",
         output:
             consistency=f"{results}/consistency/{variant.name}/{{task}}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/consistency/{variant.name}/{{task}}/seed{{seed}}.log",
         benchmark:
@@ -26,7 +28,7 @@ def consistency_rule(name, variant, results="results"):
             gpu=GPU,
         params:
             *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
-            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm consistency {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
             " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --raw {input.raw}"
@@ -34,14 +36,15 @@ def consistency_rule(name, variant, results="results"):
 
 
 for name, variant in VARIANTS.items():
-    consistency_rule(name, variant)
+    for suite in SUITES:
+        consistency_rule(name, variant, suite)
 
 
 def consistency_files():
     """Diffuser's, dmemm's and other methods' plans for every task, the other variants' for the tasks of Table 3."""
     everywhere = ["diffuser", "dmemm", *(name for name in config["methods"] if name in PLANNING)]
     others = [name for name in VARIANTS if name not in ("diffuser", "dmemm")]
-    chosen = [(task, everywhere + others * (task in config["ablation_tasks"])) for task in config["tasks"]]
+    chosen = [(task, everywhere + others * (task in config["ablation_tasks"])) for task in ROWS]
     return [
         f"results/consistency/{variant}/{task}/seed{seed}.json"
         for task, variants in chosen

@@ -2,13 +2,13 @@
 MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
 
 
-def evaluate_rule(name, variant, results="results"):
-    data = "maze2d-{maze}" if name in MULTI2D else "{task}"
-    task = "multi2d-{maze}" if name in MULTI2D else "{task}"
+def evaluate_rule(name, variant, suite, results="results"):
+    multi2d = name in MULTI2D
+    data, task = ("maze2d-{maze}", "multi2d-{maze}") if multi2d else ("{task}", "{task}")
 
     rule:
         name:
-            f"evaluate_{name}"
+            f"evaluate_{name}" if multi2d else f"evaluate_{name}_{suite}"
         input:
             task=TASK.replace("{task}", task),
             model=f"{results}/models/{data}/{variant.network}/seed{{seed}}.safetensors",
@@ -18,6 +18,8 @@ def evaluate_rule(name, variant, results="results"):
             code="results/code/evaluate.txt",
         output:
             scores=f"{results}/eval/{variant.name}/{task}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.log",
         benchmark:
@@ -29,7 +31,7 @@ def evaluate_rule(name, variant, results="results"):
             gpu=GPU,
         params:
             *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
-            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm evaluate {argument(task)} {argument(variant.name)} {{wildcards.seed}}"
             + " --model {input.model} --reward {input.reward} --statistics {input.statistics}"
@@ -37,5 +39,8 @@ def evaluate_rule(name, variant, results="results"):
             + " --output {output.scores} --set {params:q} > {log} 2>&1"
 
 
-for name, variant in (VARIANTS | POINTS | MULTI2D).items():
-    evaluate_rule(name, variant)
+for name, variant in (VARIANTS | POINTS).items():
+    for suite in SUITES:
+        evaluate_rule(name, variant, suite)
+for name, variant in MULTI2D.items():
+    evaluate_rule(name, variant, "maze")

@@ -2,10 +2,10 @@
 # has those of params.yaml's `methods`.
 
 
-def train_method_rule(name):
+def train_method_rule(name, suite):
     rule:
         name:
-            f"train_{name}"
+            f"train_{name}_{suite}"
         input:
             task=TASK,
             raw=RAW,
@@ -13,6 +13,8 @@ def train_method_rule(name):
         output:
             model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
             report=f"results/training/{{task}}/{name}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/train/{{task}}/{name}/seed{{seed}}.log",
         benchmark:
@@ -23,18 +25,18 @@ def train_method_rule(name):
             runtime=growing(1440),
             gpu=GPU,
         params:
-            **assignments(config, MethodConfig.parameters()),
+            **assignments(config, MethodConfig.parameters(), suite=suite),
         shell:
             f"python -m dmemm train-method {{wildcards.task}} {name} {{wildcards.seed}} --raw {{input.raw}}"
             " --output {output.model} --report {output.report} --set {params:q} > {log} 2>&1"
 
 
-def evaluate_method_rule(name, multi2d):
+def evaluate_method_rule(name, suite, multi2d=False):
     data, task = ("maze2d-{maze}", "multi2d-{maze}") if multi2d else ("{task}", "{task}")
 
     rule:
         name:
-            f"evaluate_multi2d_{name}" if multi2d else f"evaluate_{name}"
+            f"evaluate_multi2d_{name}" if multi2d else f"evaluate_{name}_{suite}"
         input:
             task=TASK.replace("{task}", task),
             model=f"results/models/{data}/{name}/seed{{seed}}.safetensors",
@@ -42,6 +44,8 @@ def evaluate_method_rule(name, multi2d):
             code=f"results/code/evaluate_{name}.txt",
         output:
             scores=f"results/eval/{name}/{task}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/evaluate/{name}/{task}/seed{{seed}}.log",
         benchmark:
@@ -52,17 +56,17 @@ def evaluate_method_rule(name, multi2d):
             runtime=growing(720),
             gpu=GPU,
         params:
-            **assignments(config, EpisodesConfig.parameters()),
+            **assignments(config, EpisodesConfig.parameters(), suite=suite),
         shell:
             f"python -m dmemm evaluate-method {argument(task)} {name} {{wildcards.seed}}"
             " --model {input.model} --statistics {input.statistics} --output {output.scores} --set {params:q}"
             " > {log} 2>&1"
 
 
-def consistency_method_rule(name):
+def consistency_method_rule(name, suite):
     rule:
         name:
-            f"consistency_{name}"
+            f"consistency_{name}_{suite}"
         input:
             task=TASK,
             model=f"results/models/{{task}}/{name}/seed{{seed}}.safetensors",
@@ -72,6 +76,8 @@ def consistency_method_rule(name):
             code=f"results/code/consistency_{name}.txt",
         output:
             consistency=f"results/consistency/{name}/{{task}}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/consistency/{name}/{{task}}/seed{{seed}}.log",
         benchmark:
@@ -88,8 +94,9 @@ def consistency_method_rule(name):
 
 
 for name in METHODS:
-    train_method_rule(name)
-    evaluate_method_rule(name, multi2d=False)
-    evaluate_method_rule(name, multi2d=True)
-for name in PLANNING:
-    consistency_method_rule(name)
+    for suite in SUITES:
+        train_method_rule(name, suite)
+        evaluate_method_rule(name, suite)
+        if name in PLANNING:
+            consistency_method_rule(name, suite)
+    evaluate_method_rule(name, "maze", multi2d=True)

@@ -4,11 +4,11 @@
 # variable would have its last value by then.
 
 
-def mechanism_rule(stage, config_class, weights):
+def mechanism_rule(stage, suite, config_class, weights):
     # It reads the raw data only: another horizon does not retrain it.
     rule:
         name:
-            stage
+            f"{stage}_{suite}"
         input:
             task=TASK,
             raw=RAW,
@@ -17,6 +17,8 @@ def mechanism_rule(stage, config_class, weights):
             weights=weights,
             report=weights.replace(".safetensors", ".json"),
             curve=f"results/mechanisms/{{task}}/{stage}.csv",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/{stage}/{{task}}.log",
         benchmark:
@@ -27,14 +29,15 @@ def mechanism_rule(stage, config_class, weights):
             runtime=growing(240),
             gpu=GPU,
         params:
-            **assignments(config, config_class.parameters()),
+            **assignments(config, config_class.parameters(), suite=suite),
         shell:
             f"python -m dmemm {stage} {{wildcards.task}} --raw {{input.raw}} --output {{output.weights}}"
             " --report {output.report} --curve {output.curve} --set {params:q} > {log} 2>&1"
 
 
-mechanism_rule("dynamics", DynamicsConfig, DYNAMICS)
-mechanism_rule("reward", RewardConfig, REWARD)
+for suite in SUITES:
+    mechanism_rule("dynamics", suite, DynamicsConfig, DYNAMICS)
+    mechanism_rule("reward", suite, RewardConfig, REWARD)
 
 # The variants with a network of their own, and the points of Figure 1, which fix one weight to the {value} in their path.
 # A parameter that a variant fixes is none of its rule's: changing it reruns nothing of the variant.
@@ -42,10 +45,10 @@ NETWORKS = {name: variant for name, variant in VARIANTS.items() if variant.netwo
 POINTS = {key: Variant(f"{key}={{value}}", f"{key}={{value}}", {key: "{value}"}) for key in ("lambda_tr", "lambda_rd")}
 
 
-def train_rule(name, variant, results="results"):
+def train_rule(name, variant, suite, results="results"):
     rule:
         name:
-            f"train_{name}"
+            f"train_{name}_{suite}"
         input:
             task=TASK,
             raw=RAW,
@@ -56,6 +59,8 @@ def train_rule(name, variant, results="results"):
             model=f"{results}/models/{{task}}/{variant.name}/seed{{seed}}.safetensors",
             curve=f"{results}/curves/{{task}}/{variant.name}/seed{{seed}}.csv",
             report=f"{results}/training/{{task}}/{variant.name}/seed{{seed}}.json",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/train/{{task}}/{variant.name}/seed{{seed}}.log",
         benchmark:
@@ -67,7 +72,7 @@ def train_rule(name, variant, results="results"):
             gpu=GPU,
         params:
             *fixed_assignments(TrainConfig.parameters(), variant.fixed),
-            **assignments(config, TrainConfig.parameters(), variant.fixed),
+            **assignments(config, TrainConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm train {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
             + " --raw {input.raw} --segments {input.segments}"
@@ -76,4 +81,5 @@ def train_rule(name, variant, results="results"):
 
 
 for name, variant in (NETWORKS | POINTS).items():
-    train_rule(name, variant)
+    for suite in SUITES:
+        train_rule(name, variant, suite)

@@ -1,8 +1,8 @@
 # Plans to look at, built on demand: results/pictures/dmemm/maze2d-umaze/seed0.png. dvc.yaml leaves them out.
-def pictures_rule(name, variant):
+def pictures_rule(name, variant, suite):
     rule:
         name:
-            f"pictures_{name}"
+            f"pictures_{name}_{suite}"
         input:
             task=TASK,
             model=f"results/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
@@ -23,6 +23,8 @@ def pictures_rule(name, variant):
                 labels={"task": "{task}", "variant": variant.name, "seed": "{seed}", "picture": "from noise"},
             ),
             gif=f"results/pictures/{variant.name}/{{task}}/seed{{seed}}.gif",
+        wildcard_constraints:
+            task=OF_SUITE[suite],
         log:
             f"logs/pictures/{variant.name}/{{task}}/seed{{seed}}.log",
         benchmark:
@@ -34,7 +36,7 @@ def pictures_rule(name, variant):
             gpu=GPU,
         params:
             *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
-            **assignments(config, EvaluateConfig.parameters(), variant.fixed),
+            **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm pictures {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
             " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --output {output.png}"
@@ -42,4 +44,5 @@ def pictures_rule(name, variant):
 
 
 for name, variant in VARIANTS.items():
-    pictures_rule(name, variant)
+    for suite in SUITES:
+        pictures_rule(name, variant, suite)

@@ -17,16 +17,13 @@ TABLES = {
     # number: (what the report calls it, keys of the lists it is made of, score files)
     1: (
         "1: Locomotion",
-        ["tasks", "methods", "seeds"],
-        scores([name for name in config["tasks"] if not TASKS[name].has_goal], COLUMNS),
+        ["tasks.locomotion", "methods", "seeds"],
+        scores(config["tasks"]["locomotion"], COLUMNS),
     ),
     2: (
         "2: Mazes",
-        ["tasks", "mazes", "methods", "seeds"],
-        scores(
-            [name for name in config["tasks"] if TASKS[name].has_goal] + [f"multi2d-{maze}" for maze in config["mazes"]],
-            COLUMNS,
-        ),
+        ["tasks.maze", "mazes", "methods", "seeds"],
+        scores(config["tasks"]["maze"] + [f"multi2d-{maze}" for maze in config["mazes"]], COLUMNS),
     ),
     3: (
         "3: Ablations",
@@ -119,9 +116,9 @@ rule training:
     input:
         records=expand(
             "results/training/{task}/{variant}/seed{seed}.json",
-            task=config["tasks"], variant=COLUMNS, seed=config["seeds"],
+            task=ROWS, variant=COLUMNS, seed=config["seeds"],
         ),
-        scores=scores(config["tasks"], COLUMNS),
+        scores=scores(ROWS, COLUMNS),
         code="results/code/training.txt",
     output:
         **table_outputs("training", "Training"),
@@ -164,25 +161,25 @@ rule figure1:
         " --outputs {output} > {log} 2>&1"
 
 
-# Whose networks there are: key of their tasks → variants.
-TRAINED = {
-    "tasks": ["diffuser", "dmemm"],
-    "ablation_tasks": [name for name in NETWORKS if name not in ("diffuser", "dmemm")],
-    "sensitivity_tasks": POINT_NAMES,
-}
+# Whose networks there are: tasks, variants.
+TRAINED = [
+    (ROWS, ["diffuser", "dmemm"]),
+    (config["ablation_tasks"], [name for name in NETWORKS if name not in ("diffuser", "dmemm")]),
+    (config["sensitivity_tasks"], POINT_NAMES),
+]
 
 
 rule curves:
     input:
         curves=[
             f"results/curves/{task}/{variant}/seed{seed}.csv"
-            for key, variants in TRAINED.items()
-            for task in config[key]
+            for tasks, variants in TRAINED
+            for task in tasks
             for variant in variants
             for seed in config["seeds"]
         ],
         mechanisms=expand(
-            "results/mechanisms/{task}/{stage}.csv", task=config["tasks"], stage=["dynamics", "reward"]
+            "results/mechanisms/{task}/{stage}.csv", task=ROWS, stage=["dynamics", "reward"]
         ),
         code="results/code/curves.txt",
     output:
@@ -197,7 +194,8 @@ rule curves:
         runtime=growing(10),
         gpu=0,
     params:
-        **assignments(config, [*TRAINED, "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
+        **assignments(config, ["tasks", "ablation_tasks", "sensitivity_tasks"]),
+        **assignments(config, ["sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
     shell:
         "python -m dmemm curves --curves {input.curves:q} --mechanisms {input.mechanisms} --outputs {output} > {log} 2>&1"
 

@@ -20,9 +20,10 @@ wildcard_constraints:
 
 
 for name, variant in CHOICES.items():
-    train_rule(name, variant, "results/study")
-    evaluate_rule(name, variant, "results/study")
-    consistency_rule(name, variant, "results/study")
+    for suite in SUITES:
+        train_rule(name, variant, suite, "results/study")
+        evaluate_rule(name, variant, suite, "results/study")
+        consistency_rule(name, variant, suite, "results/study")
 
 
 rule estimators:
