@@ -98,5 +98,6 @@ def test_snakemake_counts_the_devices_and_stages_with_a_network_take_one(monkeyp
         taken = {rule.name: rule.resources["gpu"].value for rule in rules if "gpu" in rule.resources}
         assert rules[0].workflow.global_resources["gpu"].value == 2
     networks = {name for name, count in taken.items() if count == 1}
-    assert {"dynamics", "reward", "train_dmemm", "evaluate_dmemm", "consistency_dmemm"} <= networks
-    assert {"download", "segment", "table1", "figure1"} <= taken.keys() - networks
+    stages = ("dynamics", "reward", "train_dmemm", "evaluate_dmemm", "consistency_dmemm")
+    assert {f"{stage}_{suite}" for stage in stages for suite in ("locomotion", "maze")} <= networks
+    assert {"download_maze", "segment_maze", "table1", "figure1"} <= taken.keys() - networks
