@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ LOCK_AS_JSON = Path(".snakemake/dvc.lock.json")
 NO_SOFTWARE_STACK = hashlib.md5(usedforsecurity=False).hexdigest()
 
 
-def adopt(workflow: Workflow, own: Mapping[str, str]) -> None:
+def adopt(workflow: Workflow, named: Sequence[tuple[str, str]]) -> None:
     """Before the plan: make Snakemake's records say what is so, whoever made or changed the files.
 
     Args:
         workflow: Snakemake's.
-        own: raw data → the user's data file that they are made of.
+        named: a file that a task's file names, and a pattern of what is made of it.
     """
     if "DVC_STAGE" in os.environ:
         return
@@ -46,9 +47,10 @@ def adopt(workflow: Workflow, own: Mapping[str, str]) -> None:
     if LOCK.exists():
         _adopt_stages(workflow, records)
     # No rule can name these as its input, as DVC takes no functions of a task.
-    for raw, file in own.items():
-        if os.path.exists(raw) and os.path.exists(file) and _mtime(file) > _mtime(raw):
-            _doubt(raw, records)
+    for file, pattern in named:
+        for made in glob(pattern):
+            if os.path.exists(file) and _mtime(file) > _mtime(made):
+                _doubt(made, records)
 
 
 def _adopt_stages(workflow: Workflow, records: FilePersistence) -> None:

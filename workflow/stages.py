@@ -10,7 +10,7 @@ from typing import Any
 from dmemm.config import Params, load_params
 from dmemm.errors import UserError
 from dmemm.methods import METHODS
-from dmemm.tasks import get_task
+from dmemm.tasks import Task, get_task
 
 # Parameters that differ between them are two, and so are rules: a value for mazes reruns no locomotion task.
 SUITES = ("locomotion", "maze")
@@ -98,6 +98,20 @@ def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any]) -> list[str
     They are recorded with the job, so another value reruns it; an edit elsewhere in the table of variants does not.
     """
     return [assignment(key, fixed[key]) for key in keys if key in fixed and "{" not in str(fixed[key])]
+
+
+def named_files(task: Task) -> list[tuple[str, str]]:
+    """Files of the user's that a task's file names, each with a pattern of what is made of it.
+
+    These are its data, and modules in this folder with its environment and its termination function.
+    """
+    named = [(str(Path(own).expanduser()), f"data/raw/{task.name}.hdf5")] if (own := task.data.get("own")) else []
+    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "study/*")]
+    made.append(f"results/models/{task.name}/morel/*")  # it learns where episodes end
+    for module, colon, _ in (name.partition(":") for name in (task.env, task.terminal)):
+        if colon and module.partition(".")[0] != "dmemm":
+            named += [(f"{module.replace('.', '/')}.py", pattern) for pattern in made]
+    return named
 
 
 def gpus() -> int:

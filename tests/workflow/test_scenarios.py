@@ -195,11 +195,13 @@ def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
     assert clone.planned() == SCORES | CONSISTENCY | AFTER_SCORES
 
 
-def test_a_new_recording_of_own_data_reruns_its_task(hollow):
+def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(hollow):
     own, target = hollow.folder / "data/own/pendulum.hdf5", "results/eval/dmemm/pendulum/seed0.json"
     own.parent.mkdir()
     own.write_text("first recording")
-    task = "env: Pendulum-v1\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
+    (hollow.folder / "envs").mkdir()
+    (hollow.folder / "envs/pendulum.py").write_text("first environment")
+    task = "env: envs.pendulum:Pendulum\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
     task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
     (hollow.folder / "tasks/pendulum.yaml").write_text(task)
     stages = ("download", "segment", "dynamics", "reward", "train_dmemm", "evaluate_dmemm")
@@ -207,6 +209,8 @@ def test_a_new_recording_of_own_data_reruns_its_task(hollow):
     assert hollow.planned(target) == jobs
     hollow.run("snakemake", "--quiet", "all", "--", target)
     assert hollow.planned(target) == {}
+    (hollow.folder / "envs/pendulum.py").write_text("second environment")
+    assert hollow.planned(target) == {"evaluate_dmemm_locomotion": 1}
     own.write_text("second recording")
     assert hollow.planned(target) == jobs
     assert hollow.planned("results/table1.csv") == {}

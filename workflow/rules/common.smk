@@ -11,7 +11,7 @@ from dmemm.methods import METHODS, PLANNING
 from dmemm.tasks import get_task, task_names
 from dmemm.variants import VARIANTS, Variant
 from workflow import run_lock
-from workflow.stages import SUITES, assignments, fixed_assignments, gpus, growing, load
+from workflow.stages import SUITES, assignments, fixed_assignments, gpus, growing, load, named_files
 
 # Not `configfile:`, whose YAML takes 3e-05 (as DVC writes it) for a string and reports errors with a traceback.
 try:

@@ -2,8 +2,7 @@
 from workflow import dvc_bridge
 
 if workflow.is_main_process:
-    own = {name: Path(task.data["own"]).expanduser() for name, task in TASKS.items() if "own" in task.data}
-    dvc_bridge.adopt(workflow, {RAW.replace("{task}", name): str(path) for name, path in own.items()})
+    dvc_bridge.adopt(workflow, [pair for task in TASKS.values() for pair in named_files(task)])
 
 
 onstart:
