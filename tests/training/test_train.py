@@ -151,7 +151,7 @@ def _killed_halfway(arguments, checkpoint):
     return checkpoint
 
 
-@pytest.mark.parametrize("variant", ["dmemm", pytest.param("diffuser", marks=pytest.mark.long)])
+@pytest.mark.parametrize("variant", ["dmemm", "diffuser"])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder, monkeypatch, capsys, variant):
     monkeypatch.chdir(folder)
     assert train(variant, "unbroken.safetensors", steps=100) == 0

@@ -61,8 +61,8 @@ def assert_finishes(project, tool):
     ("tool", "victim"),
     [
         ("snakemake", "snakemake"),
-        pytest.param("dvc", "dvc", marks=pytest.mark.long),
-        pytest.param("snakemake", "slow.py", marks=pytest.mark.long),
+        ("dvc", "dvc"),
+        ("snakemake", "slow.py"),
         pytest.param("dvc", "slow.py", marks=pytest.mark.long),
         pytest.param("dvc", "snakemake", marks=pytest.mark.long),
     ],
@@ -123,8 +123,7 @@ def test_ctrl_c_leaves_no_process_and_no_lock(small, tool):
     assert_finishes(small, tool)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
+@pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
 def test_a_run_killed_again_and_again_gets_there(small, tool):
     small.set(lambda_tr=0.2)
     command = {"snakemake": TOOLS["snakemake"], "dvc": ("dvc", "repro")}[tool]
@@ -166,7 +165,7 @@ def test_a_run_killed_before_it_recorded_its_results_is_recorded_by_the_next(sma
     assert small.planned() == {} and is_clean(small)
 
 
-@pytest.mark.parametrize("damage", ["edited", pytest.param("truncated", marks=pytest.mark.long)])
+@pytest.mark.parametrize("damage", ["edited", "truncated"])
 def test_a_damaged_artifact_is_made_again(small, damage):
     model = small.folder / "results/models/walker2d-medium/seed0.txt"
     content, table = model.read_text(), small.table()
@@ -178,7 +177,7 @@ def test_a_damaged_artifact_is_made_again(small, damage):
     assert small.planned() == {} and is_clean(small)
 
 
-@pytest.mark.parametrize("days", [-400, pytest.param(400, marks=pytest.mark.long)])
+@pytest.mark.parametrize("days", [-400, 400])
 def test_times_alone_rerun_nothing_and_do_not_hide_an_edit(small, days):
     moment = time.time() + days * 86400
     for path in [*small.folder.glob("results/**/*.*"), small.folder / "code.py"]:
@@ -228,8 +227,7 @@ def test_a_full_or_write_protected_disk_is_named_and_the_same_command_finishes(t
     assert project.planned(raw) == {}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
+@pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
 def test_a_disk_that_is_full_for_every_file_spoils_nothing(small, disk, tool):
     folder, change = disk
     change("size=64m")

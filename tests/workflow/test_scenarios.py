@@ -129,7 +129,7 @@ def test_a_value_for_mazes_reruns_no_locomotion_task_and_back(hollow, tool):
     assert hollow.planned() == {} and is_clean(hollow)
 
 
-@pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
+@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
 def test_one_seed_more_runs_only_what_is_new(small, tool):
     small.set(seeds=[0, 1])
     assert small.planned() == ALL
@@ -141,8 +141,7 @@ def test_one_seed_more_runs_only_what_is_new(small, tool):
     assert small.table().count("lambda_tr=0.1") == 4
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("written", ["1e-4", "2E-1"])
+@pytest.mark.parametrize("written", ["1e-4", pytest.param("2E-1", marks=pytest.mark.long)])
 def test_numbers_in_scientific_notation(small, written):
     assert small.stages("dvc", "exp", "run", "-S", f"lambda_tr={written}") == ALL
     assert small.table().count(f"lambda_tr={float(written)}\n") == 2
@@ -182,7 +181,6 @@ def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
     assert table.read_text() == after and is_clean(hollow)
 
 
-@pytest.mark.long
 def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
     hollow.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
     hollow.run("dvc", "push")
