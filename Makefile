@@ -9,6 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
 # job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
 COMPILE := python -m compileall -q -j 0 -x 'torch/testing'
+
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml

@@ -48,9 +48,10 @@ def adopt(workflow: Workflow, named: Sequence[tuple[str, str]]) -> None:
         _adopt_stages(workflow, records)
     # No rule can name these as its input, as DVC takes no functions of a task.
     for file, pattern in named:
-        for made in glob(pattern):
-            if os.path.exists(file) and _mtime(file) > _mtime(made):
-                _doubt(made, records)
+        if os.path.exists(file):
+            for made in glob(pattern):
+                if _mtime(file) > _mtime(made):
+                    _doubt(made, records)
 
 
 def _adopt_stages(workflow: Workflow, records: FilePersistence) -> None:

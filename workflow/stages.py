@@ -45,7 +45,11 @@ def load(path: Path) -> Params:
             if key.startswith("tasks.") and key != f"tasks.{task.suite}":
                 has = "a goal" if task.has_goal else "no goal"
                 raise UserError(f"{path}: {key}: {name} has {has}; put it into tasks.{task.suite}")
-    # Their `dmemm` networks are those of `tasks`, in both tools. Table 3 and Figure 1 are for locomotion.
+    for key in ("ablation_tasks", "sensitivity_tasks"):
+        for name in params[key]:
+            if name in params["tasks"]["maze"]:
+                raise UserError(f"{path}: {key}: {name} has a goal; Table 3 and Figure 1 are for locomotion")
+    # Their `dmemm` networks are those of `tasks`, in both tools.
     for key, suite, names in (
         ("ablation_tasks", "locomotion", params["ablation_tasks"]),
         ("sensitivity_tasks", "locomotion", params["sensitivity_tasks"]),

@@ -74,6 +74,7 @@ def modify_yaml_as_dvc_does(path):
             "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs",
         ),
         ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
+        ({"ablation_tasks": ["maze2d-umaze"]}, "maze2d-umaze has a goal; Table 3 and Figure 1 are for locomotion"),
         ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks.locomotion"),
     ],
 )
