@@ -194,7 +194,11 @@ def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
 
 
 def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(hollow):
-    own, target = hollow.folder / "data/own/pendulum.hdf5", "results/eval/dmemm/pendulum/seed0.json"
+    own = hollow.folder / "data/own/pendulum.hdf5"
+    study = "sample-tweedie-uniform-1"
+    targets = [f"results/{made}/pendulum/seed0.json" for made in (
+        "eval/dmemm", "eval/morel", "eval/rvs", "consistency/dmemm", f"study/eval/{study}", f"study/consistency/{study}"
+    )] + ["results/pictures/dmemm/pendulum/seed0.png"]  # fmt: skip
     own.parent.mkdir()
     own.write_text("first recording")
     (hollow.folder / "envs").mkdir()
@@ -202,15 +206,18 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     task = "env: envs.pendulum:Pendulum\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
     task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
     (hollow.folder / "tasks/pendulum.yaml").write_text(task)
-    stages = ("download", "segment", "dynamics", "reward", "train_dmemm", "evaluate_dmemm")
-    jobs = dict.fromkeys((f"{stage}_locomotion" for stage in stages), 1)
-    assert hollow.planned(target) == jobs
-    hollow.run("snakemake", "--quiet", "all", "--", target)
-    assert hollow.planned(target) == {}
+    # What acts in the environment or asks where an episode ends.
+    acting = ["train_morel", "pictures_dmemm", "consistency_dmemm", "consistency_study"]
+    acting += [f"evaluate_{name}" for name in ("dmemm", "morel", "rvs", "study")]
+    others = ["download", "segment", "dynamics", "reward", "train_dmemm", "train_rvs", "train_study"]
+    acting, others = ({f"{stage}_locomotion": 1 for stage in stages} for stages in (acting, others))
+    assert {name: hollow.planned(*targets).get(name) for name in acting | others} == acting | others
+    hollow.run("snakemake", "--quiet", "all", "--", *targets)
+    assert hollow.planned(*targets) == {}
     (hollow.folder / "envs/pendulum.py").write_text("second environment")
-    assert hollow.planned(target) == {"evaluate_dmemm_locomotion": 1}
+    assert hollow.planned(*targets) == acting
     own.write_text("second recording")
-    assert hollow.planned(target) == jobs
+    assert hollow.planned(*targets) == acting | others
     assert hollow.planned("results/table1.csv") == {}
     hollow.run("snakemake", "--quiet", "all", "--", "data/raw/pendulum.hdf5")
     assert hollow.planned("data/raw/pendulum.hdf5") == {}
