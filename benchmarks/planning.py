@@ -35,7 +35,13 @@ def planner(config: EvaluateConfig, device: torch.device, horizon: int = HORIZON
     """An untrained planner of full size."""
     torch.manual_seed(0)
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": horizon, "end_dim": 0}
-    sizes = {"diffusion_steps": steps, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "sample"}
+    sizes = {
+        "diffusion_steps": steps,
+        "network": "unet",
+        "unet_width": 32,
+        "unet_mults": (1, 2, 4, 8),
+        "predict": "sample",
+    }
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False).eval()
     model.scale.fill_(1.0)
     model.low.fill_(-5.0)

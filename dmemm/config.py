@@ -141,6 +141,9 @@ class TrainConfig(StageConfig):
     reward_loss: bool
     weighting: bool
     diffusion_steps: int
+    network: Literal["mlp", "unet"]
+    mlp_width: int
+    mlp_blocks: int
     unet_width: int
     unet_mults: tuple[int, ...]
     train_steps: int

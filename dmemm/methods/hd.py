@@ -35,9 +35,9 @@ _HORIZON = 32
 _STRIDE, _STRIDE_IN_MAZES = 4, 16
 _REWARD = RewardConfig(64, 20, 3)  # width, epochs, patience
 _TRAINING = TrainConfig(
-    lambda_tr=0.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, unet_width=32, unet_mults=(1, 2, 4),
-    train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995, first_action_weight=1.0, predict="sample",
-    denoise="tweedie", modulation_weight="uniform", weighting=False,
+    lambda_tr=0.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet", mlp_width=0, mlp_blocks=0,
+    unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
+    first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
 )  # fmt: skip
 _PLANNING = EvaluateConfig(
     alpha=0.001, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0,
@@ -63,7 +63,8 @@ class Policy(base.Policy):
         self.reset()
 
     def _sizes(self, **sizes: int) -> dict[str, Any]:
-        config = {name: getattr(_TRAINING, name) for name in ("diffusion_steps", "predict", "unet_width", "unet_mults")}
+        names = ("diffusion_steps", "predict", "network", "unet_width", "unet_mults")
+        config = {name: getattr(_TRAINING, name) for name in names}
         return {**sizes, **config, "observation_dim": self.observation_dim}
 
     def start(self, seed: int) -> None:

@@ -9,6 +9,8 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.process import Process
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
+UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
+
 
 def guide(dtype=torch.float64, lambda_guide=0.3):
     torch.manual_seed(0)
@@ -43,7 +45,7 @@ def test_log_likelihood_is_the_mixture_of_normal_densities():
 def diffusion_model(goal):
     torch.manual_seed(1)
     header = {"action_dim": 2, "observation_dim": 3, "horizon": 6, "end_dim": 3 if goal else 0, "predict": "sample"}
-    model = DiffusionModel({**header, "unet_width": 8, "unet_mults": (1, 2), "diffusion_steps": 5}, torch.device("cpu"))
+    model = DiffusionModel({**header, **UNET, "diffusion_steps": 5}, torch.device("cpu"))
     model.low.fill_(-2)
     model.high.fill_(2)
     return model.requires_grad_(False)

@@ -14,6 +14,7 @@ from dmemm.planning import planner as planner_module
 from dmemm.planning.planner import Planner, Plans, follow
 from dmemm.tasks import get_task
 
+UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
 NORMALISER = Normaliser(
     *(np.array(x, dtype=np.float32) for x in ([0, 0, 1, 2, 3, 4], [1, 2, 2, 2, 1, 1], [-3] * 6, [3] * 6))
 )
@@ -22,7 +23,7 @@ NORMALISER = Normaliser(
 def model():
     torch.manual_seed(0)
     header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
-    built = DiffusionModel({**header, "unet_width": 8, "unet_mults": (1, 2), "diffusion_steps": 4}, torch.device("cpu"))
+    built = DiffusionModel({**header, **UNET, "diffusion_steps": 4}, torch.device("cpu"))
     built.set_normaliser(NORMALISER)
     return built.requires_grad_(False)
 
