@@ -93,13 +93,15 @@ class Planner:
                 "--dynamics: transition guidance and the veto need it; give the weights that `dmemm dynamics` wrote"
             )
         given = {"reward": reward, "value": value, "plan-value": plan_value}
-        for name in needed(task, config):
+        needs = needed(task, config)
+        for name in needs:
             if given[name] is None:
                 raise UserError(
                     f"--{name}: objective {config.objective} needs it; give the weights that `dmemm {name}` wrote"
                 )
         self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
-        self.value, self.plan_value = value, plan_value
+        self.value = value if "value" in needs else None
+        self.plan_value = plan_value if "plan-value" in needs else None
         self.guide = self._guide()
         # Without an objective there is nothing to choose by: one plan is as good as many.
         self.candidates = config.candidates if self.guide.chooses else 1
