@@ -211,6 +211,13 @@ def test_what_the_objective_needs_is_asked_for_but_not_with_a_goal(changes, with
         assert planner(4, without=without, **changes).candidates == 4
 
 
+def test_a_value_of_other_plans_is_refused():
+    made = planner(1, task=OWN, objective="plan_value")
+    made.plan_value.header["diffusion_steps"] = 5
+    with pytest.raises(UserError, match="--plan-value: trained on plans with .*: 5}, not .*: 4}; run `dmemm plan-"):
+        Planner(OWN, made.config, made.model, made.dynamics, None, plan_value=made.plan_value)
+
+
 def test_the_plan_with_the_largest_objective_less_the_veto_is_taken(monkeypatch):
     made, drawn = planner(8, task=OWN, objective="value", lambda_guide=0.0, veto=2.0, alpha=0.0), []
     real = planner_module.sample_plans
