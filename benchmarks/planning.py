@@ -25,8 +25,8 @@ from dmemm.planning.planner import Planner
 
 EPISODES, HORIZON, STEPS = 20, 32, 20
 PLAIN = EvaluateConfig(
-    alpha=0.0, lambda_guide=0.0, episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0,
-    warm_start=0, execute="actions",
+    objective="reward", discount=0.997, termination_penalty=-100.0, veto=0.0, alpha=0.0, lambda_guide=0.0,
+    episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0, warm_start=0, execute="actions",
 )  # fmt: skip
 GUIDED = replace(PLAIN, alpha=0.1, lambda_guide=0.1)
 
@@ -35,7 +35,13 @@ def planner(config: EvaluateConfig, device: torch.device, horizon: int = HORIZON
     """An untrained planner of full size."""
     torch.manual_seed(0)
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": horizon, "end_dim": 0}
-    sizes = {"diffusion_steps": steps, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "sample"}
+    sizes = {
+        "diffusion_steps": steps,
+        "network": "unet",
+        "unet_width": 32,
+        "unet_mults": (1, 2, 4, 8),
+        "predict": "sample",
+    }
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False).eval()
     model.scale.fill_(1.0)
     model.low.fill_(-5.0)

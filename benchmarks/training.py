@@ -38,7 +38,8 @@ from dmemm.training.train import gradient_step, new_state
 OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
 TASK = get_task("hopper-medium")
 PLAIN = TrainConfig(
-    lambda_tr=0.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, unet_width=32, unet_mults=(1, 2, 4, 8),
+    lambda_tr=0.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
+    mlp_width=256, mlp_blocks=3, unet_width=32, unet_mults=(1, 2, 4, 8),
     train_steps=1_000_000, batch_size=32, learning_rate=2e-4, ema_decay=0.995, first_action_weight=10.0,
     predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
 )  # fmt: skip
@@ -58,9 +59,10 @@ def windows(device: torch.device) -> Windows:
 def training_step(config: TrainConfig, data: Windows, device: torch.device) -> Callable[[], None]:
     """A gradient step of this project, as the training loop takes it."""
     torch.manual_seed(0)
-    sizes = {"diffusion_steps": STEPS, "unet_width": config.unet_width, "unet_mults": config.unet_mults}
+    names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
+    sizes = {name: getattr(config, name) for name in names}
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
-    model = DiffusionModel({**header, **sizes, "predict": config.predict}, device)
+    model = DiffusionModel({**header, **sizes}, device)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
@@ -120,7 +122,13 @@ def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
 def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
     """Eq. 8 for one trajectory: by the literal loop for one k (half of K), and by one batched call for every k."""
     torch.manual_seed(0)
-    sizes = {"diffusion_steps": STEPS, "unet_width": 32, "unet_mults": (1, 2, 4, 8), "predict": "epsilon"}
+    sizes = {
+        "diffusion_steps": STEPS,
+        "network": "unet",
+        "unet_width": 32,
+        "unet_mults": (1, 2, 4, 8),
+        "predict": "epsilon",
+    }
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False)
     tau0, noise = torch.randn(2, 1, HORIZON, OBSERVATION + ACTION, device=device)

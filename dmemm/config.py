@@ -133,6 +133,24 @@ class RewardConfig(StageConfig):
 
 
 @dataclass(frozen=True)
+class ValueConfig(RewardConfig):
+    """Stage 4: the value model, of a state's discounted return to go."""
+
+    discount: float
+    termination_penalty: float
+
+
+@dataclass(frozen=True)
+class PlanValueConfig(StageConfig):
+    """Stage 4: the value of noisy plans, Diffuser's guide."""
+
+    discount: float
+    termination_penalty: float
+    diffusion_steps: int
+    plan_value_steps: int
+
+
+@dataclass(frozen=True)
 class TrainConfig(StageConfig):
     """Stage 5: the modulated diffusion model."""
 
@@ -141,6 +159,9 @@ class TrainConfig(StageConfig):
     reward_loss: bool
     weighting: bool
     diffusion_steps: int
+    network: Literal["mlp", "unet"]
+    mlp_width: int
+    mlp_blocks: int
     unet_width: int
     unet_mults: tuple[int, ...]
     train_steps: int
@@ -157,6 +178,10 @@ class TrainConfig(StageConfig):
 class EvaluateConfig(StageConfig):
     """Stage 6: planning under dual guidance."""
 
+    objective: Literal["reward", "return", "value", "plan_value"]
+    discount: float
+    termination_penalty: float
+    veto: float
     alpha: float
     lambda_guide: float
     episodes: int

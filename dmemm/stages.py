@@ -13,10 +13,12 @@ from dmemm.config import (
     EvaluateConfig,
     MethodConfig,
     Params,
+    PlanValueConfig,
     RewardConfig,
     SegmentConfig,
     StageConfig,
     TrainConfig,
+    ValueConfig,
     load_params,
     override,
 )
@@ -74,6 +76,27 @@ def reward(arguments: argparse.Namespace) -> None:
     train_reward(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
+def value(arguments: argparse.Namespace) -> None:
+    """Train the value model of states."""
+    from dmemm.models.regression import train_value
+
+    task = get_task(arguments.task)
+    config = ValueConfig.resolve(_params(arguments, ValueConfig), task)
+    train_value(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
+
+
+def plan_value(arguments: argparse.Namespace) -> None:
+    """Train the value of noisy plans, Diffuser's guide."""
+    from dmemm.training.plan_value import train_plan_value
+
+    task = get_task(arguments.task)
+    train_plan_value(
+        task, PlanValueConfig.resolve(_params(arguments, PlanValueConfig), task),
+        raw_path=arguments.raw, segments_path=arguments.segments, value_path=arguments.value,
+        output=arguments.output, report=arguments.report, curve=arguments.curve,
+    )  # fmt: skip
+
+
 def train(arguments: argparse.Namespace) -> None:
     """Train a variant's diffusion model (eq. 12)."""
     from dmemm.training.train import train
@@ -106,6 +129,8 @@ def _plan(arguments: argparse.Namespace, run: Callable[..., None], **paths: Path
         model_path=arguments.model,
         dynamics_path=arguments.dynamics,
         reward_path=arguments.reward,
+        value_path=arguments.value,
+        plan_value_path=arguments.plan_value,
         output=arguments.output,
         **paths,
     )

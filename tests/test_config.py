@@ -51,7 +51,7 @@ def test_out_of_range_unknown_and_malformed_are_named(assignment, message):
 @pytest.mark.parametrize(
     ("assignments", "expected"),
     [
-        (["horizon.locomotion.halfcheetah=9"], (16, 9, 384)),
+        (["horizon.locomotion.halfcheetah=9"], (8, 9, 384)),
         (["horizon={locomotion: {hopper: 5, halfcheetah: 6, walker2d: 7}, maze: 8}"], (5, 6, 8)),
         (["horizon.locomotion=7", "horizon.maze.large=40"], (7, 7, 40)),
         (["horizon=7"], (7, 7, 7)),

@@ -28,9 +28,8 @@ HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+?)(?:_locomotion)?")
 # Built on demand only: `dvc repro` means the tables and the figure. Table 3 and Figure 1 are for locomotion.
-UNVERSIONED = (
-    r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|lambda)_\w+_maze|pictures_\w+|code_(study|pictures|ranking)"
-)
+UNVERSIONED = r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|pictures_\w+"
+    r"|code_(study|pictures|ranking)"
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
@@ -44,7 +43,7 @@ def matrix_lists(rule: str) -> dict[str, str]:
     match = VARIANT_RULE.fullmatch(rule)
     variant = match[1] if match else ""
     tasks = f"tasks.{rule.rpartition('_')[2]}"
-    if variant.startswith("wo_"):
+    if variant.startswith(("wo_", "only_")):
         tasks = "ablation_tasks"
     elif variant.startswith("lambda_"):
         tasks = "sensitivity_tasks"

@@ -11,6 +11,7 @@ from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.conditioning import Conditioning
 from dmemm.diffusion.process import Process
 from dmemm.errors import UserError
+from dmemm.models.mlp import PlanMlp
 from dmemm.models.storage import load_weights, save_weights
 from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
@@ -20,9 +21,9 @@ class DiffusionModel(nn.Module):
     """Plans of shape (batch, horizon, action_dim + observation_dim) in normalised units.
 
     Args:
-        header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, unet_width,
-            unet_mults, end_dim (leading entries of the last observation that are given), and the task and variant it
-            was trained for.
+        header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, network (`mlp`
+            with mlp_width and mlp_blocks, or `unet` with unet_width and unet_mults), end_dim (leading entries of the
+            last observation that are given), and the task and variant it was trained for.
     """
 
     center: Tensor
@@ -38,7 +39,11 @@ class DiffusionModel(nn.Module):
         self.horizon = int(header["horizon"])
         self.predict = str(header["predict"])
         dim = self.action_dim + int(header["observation_dim"])
-        self.network: nn.Module = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
+        self.network: nn.Module
+        if header["network"] == "mlp":
+            self.network = PlanMlp(self.horizon, dim, header["mlp_width"], header["mlp_blocks"])
+        else:
+            self.network = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
         self._evaluate: Callable[[Tensor, Tensor], Tensor] | None = None  # the network, made fast
         self.parameter_count = sum(parameter.numel() for parameter in self.network.parameters())
         self.process = Process(header["diffusion_steps"], device)

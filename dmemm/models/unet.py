@@ -1,12 +1,13 @@
 """The temporal U-Net of Diffuser (Janner et al., 2022): residual convolutions along the plan's time axis."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dmemm.models.embedding import sinusoidal
 
 _KERNEL = 5
 _GROUPS = 8
@@ -157,7 +158,7 @@ class TemporalUnet(nn.Module):
         multiple = 2 ** len(self.shrink)
         x = tau.transpose(1, 2)
         x = functional.pad(x, (0, -horizon % multiple), mode="replicate")
-        embedding = self.embedding(_sinusoidal(k, self.width))
+        embedding = self.embedding(sinusoidal(k, self.width))
         skips = []
         for level, blocks in enumerate(self.down):
             x = blocks(x, embedding)
@@ -171,11 +172,3 @@ class TemporalUnet(nn.Module):
         # Out of mixed precision: three digits are too few for the states of a plan.
         with torch.autocast(x.device.type, enabled=False):
             return last(x.to(last.weight.dtype))[..., :horizon].transpose(1, 2)
-
-
-def _sinusoidal(k: Tensor, dim: int) -> Tensor:
-    """Sinusoidal embedding (Vaswani et al., 2017) of shape (batch, dim)."""
-    half = dim // 2
-    frequencies = torch.exp(torch.arange(half, device=k.device) * (-math.log(10000) / (half - 1)))
-    angles = k[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)

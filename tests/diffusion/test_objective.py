@@ -25,7 +25,8 @@ def float64():
 
 def config(**changed):
     values = {"lambda_tr": 0.1, "lambda_rd": 0.05, "reward_loss": True, "weighting": True}
-    values |= {"diffusion_steps": 6, "unet_width": 8, "unet_mults": (1, 2), "first_action_weight": 1.0}
+    values |= {"network": "unet", "mlp_width": 8, "mlp_blocks": 1, "unet_width": 8, "unet_mults": (1, 2)}
+    values |= {"diffusion_steps": 6, "first_action_weight": 1.0}
     values |= {"train_steps": 2, "batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.9}
     values |= {"predict": "sample", "denoise": "tweedie", "modulation_weight": "uniform"}
     return TrainConfig(**(values | changed))
@@ -39,7 +40,8 @@ def build(cfg, goal=False):
         "horizon": HORIZON,
         "end_dim": OBSERVATION if goal else 0,
     }
-    sizes = {"unet_width": cfg.unet_width, "unet_mults": cfg.unet_mults}
+    names = ("network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
+    sizes = {name: getattr(cfg, name) for name in names}
     model = DiffusionModel({**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU)
     model.process = Process(cfg.diffusion_steps, dtype=torch.float64)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 3, 16).requires_grad_(False)

@@ -14,6 +14,7 @@ from dmemm.planning import planner as planner_module
 from dmemm.planning.planner import Planner, Plans, follow
 from dmemm.tasks import get_task
 
+UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
 NORMALISER = Normaliser(
     *(np.array(x, dtype=np.float32) for x in ([0, 0, 1, 2, 3, 4], [1, 2, 2, 2, 1, 1], [-3] * 6, [3] * 6))
 )
@@ -22,7 +23,7 @@ NORMALISER = Normaliser(
 def model():
     torch.manual_seed(0)
     header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
-    built = DiffusionModel({**header, "unet_width": 8, "unet_mults": (1, 2), "diffusion_steps": 4}, torch.device("cpu"))
+    built = DiffusionModel({**header, **UNET, "diffusion_steps": 4}, torch.device("cpu"))
     built.set_normaliser(NORMALISER)
     return built.requires_grad_(False)
 
@@ -34,7 +35,8 @@ def planner(candidates, seed=0, task=TASK, **changes):
     torch.manual_seed(1)
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
     config = EvaluateConfig(
-        **{"alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
+        **{"objective": "reward", "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
+           "alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
            "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
     )  # fmt: skip
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)

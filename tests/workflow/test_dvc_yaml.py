@@ -25,8 +25,9 @@ from .conftest import ROOT
 
 # Keys of params.yaml with a value for locomotion and one for mazes.
 PER_SUITE = {
-    "reward_loss", "diffusion_steps", "horizon", "local_steps", "unet_width", "unet_mults", "train_steps",
-    "first_action_weight", "episodes", "candidates", "replan_every", "sampling_steps", "execute",
+    "reward_loss", "diffusion_steps", "horizon", "local_steps", "network", "mlp_width", "unet_width", "unet_mults",
+    "train_steps", "batch_size", "learning_rate", "first_action_weight", "episodes", "candidates", "replan_every",
+    "sampling_steps", "execute",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ MODULES = {
     "download": ["dmemm.data.download"],
     "segment": ["dmemm.data.segments"],
     "mechanisms": ["dmemm.models.regression"],
+    "plan_value": ["dmemm.training.plan_value"],
     "train": ["dmemm.training.train"],
     "evaluate": ["dmemm.evaluation.evaluate"],
     "consistency": ["dmemm.evaluation.consistency"],

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from dmemm.config import DownloadConfig, DynamicsConfig, EpisodesConfig, EvaluateConfig, MethodConfig
-from dmemm.config import RewardConfig, SegmentConfig, TrainConfig
+from dmemm.config import PlanValueConfig, RewardConfig, SegmentConfig, TrainConfig, ValueConfig
 from dmemm.errors import UserError
 from dmemm.methods import METHODS, PLANNING
 from dmemm.tasks import get_task, task_names
@@ -38,6 +38,15 @@ STATISTICS = "results/data/{task}.json"
 SEGMENTS = "data/segments/{task}.h5"
 DYNAMICS = "results/models/{task}/dynamics.safetensors"
 REWARD = "results/models/{task}/reward.safetensors"
+# What guides plans without a goal: all of it is an input, whatever `objective` takes.
+VALUES = {
+    "value": "results/models/{task}/value.safetensors",
+    "plan_value": "results/models/{task}/plan_value.safetensors",
+}
+GUIDED_BY = {
+    "locomotion": (VALUES, " --value {input.value} --plan-value {input.plan_value}"),
+    "maze": ({}, ""),
+}
 
 
 # What each suite's rules take for a task: those with data of their own.
