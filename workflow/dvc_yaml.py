@@ -28,8 +28,10 @@ HEADER = "# Generated from the Snakefile by `make dvc.yaml`; edit the rules, not
 WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+?)(?:_locomotion)?")
 # Built on demand only: `dvc repro` means the tables and the figure. Table 3 and Figure 1 are for locomotion.
-UNVERSIONED = r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|pictures_\w+"
+UNVERSIONED = (
+    r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|pictures_\w+"
     r"|code_(study|pictures|ranking)"
+)
 
 # Outputs, by name, that DVC shows and not only keeps.
 METRICS = {"metrics"}
