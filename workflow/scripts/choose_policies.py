@@ -3,8 +3,8 @@
     python workflow/scripts/choose_policies.py policies
 
 Every checkpoint is rolled out as the data are, its actions sampled. The expert is the checkpoint with the highest mean
-return less its deviation, the medium one the nearest to D4RL's medium data, and the replay ones lead up to it from the
-random start, spread over the gradient steps. Writes dmemm/data/policies/BODY.safetensors, its header the table.
+return less its deviation, the medium one the first to reach nine tenths of D4RL's medium return, and the replay ones are
+those before it, from the random start on, evenly spread. Writes dmemm/data/policies/BODY.safetensors, its header the table.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
             rows.append({"steps": step, "return_mean": round(found.mean()), "return_std": round(found.std())})
             print(f"{body} {step}: {found.mean():.0f} ± {found.std():.0f}", flush=True)
         expert = max(rows, key=lambda row: row["return_mean"] - row["return_std"])
-        medium = min(rows, key=lambda row: abs(row["return_mean"] - wanted) + 0.5 * row["return_std"])
+        medium = next(row for row in rows if row["return_mean"] > 0.9 * wanted)
         before = [row for row in rows if row["steps"] < medium["steps"]]
         earlier = [before[i] for i in np.unique(np.linspace(0, len(before) - 1, REPLAY).round().astype(int))]
         chosen = [*earlier, medium, expert]
