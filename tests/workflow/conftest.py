@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[2]
+from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
@@ -97,14 +97,8 @@ class Project:
 
 
 def copy_project(folder: Path) -> Project:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in listed:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    """A repository of its own of the project's tracked files (tests/checkout.py), with TINY settings."""
+    copy_tracked(folder)
     project = Project(folder)
     project.run("git", "init", "--quiet")
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
@@ -150,10 +144,7 @@ def small(tmp_path: Path, built_small: Project) -> Project:
 
 def new_small(folder: Path) -> Project:
     project = Project(folder)
-    for name in ("params.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy2(ROOT / name, project.folder)
-    for name in ("workflow", "dmemm", "profiles", "tasks"):
-        shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_tracked(folder, "params.yaml", ".dvcignore", ".gitignore", "workflow", "dmemm", "profiles", "tasks")
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
