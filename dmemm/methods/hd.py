@@ -44,7 +44,7 @@ _TRAINING = TrainConfig(
 _CANDIDATES = 16  # plans of the upper level
 _PLANNING = EvaluateConfig(
     objective="value", discount=_VALUE.discount, termination_penalty=_VALUE.termination_penalty, veto=0.0, alpha=0.001,
-    lambda_guide=0.0, episodes=1, candidates=_CANDIDATES, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
+    lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
     execute="actions",
 )  # fmt: skip
 
@@ -81,9 +81,12 @@ class Policy(base.Policy):
         """Forget the plans."""
         self.plans, self.age = torch.zeros(0), 0
 
-    def subgoals(self, s: Tensor, goals: Tensor | None) -> Tensor:
-        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds)."""
-        model = self.upper
+    def subgoals(self, s: Tensor, goals: Tensor | None, candidates: int = 1) -> Tensor:
+        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds).
+
+        Without a goal the best of several candidates is taken.
+        """
+        model, outcome = self.upper, None
         values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
         values[:, 0, model.action_dim :] = s
         if goals is not None:
@@ -91,15 +94,16 @@ class Policy(base.Policy):
             # In mazes at rest: the other given entries of the end are velocities.
             values[:, -1] = -model.center / model.scale
             values[:, -1, goal] = goals
-            return sample_plans(model, Guide(model.action_dim), values, _PLANNING, self.generator)[
-                ..., model.action_dim :
-            ]
-        ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
-        outcome = Outcome("value", None, self.value, termination_penalty=_VALUE.termination_penalty, ended=ended)
-        guide, values = Guide(model.action_dim, outcome), values.repeat_interleave(_CANDIDATES, dim=0)
-        tau = sample_plans(model, guide, values, _PLANNING, self.generator)
-        best = guide.merit(tau).view(-1, _CANDIDATES).argmax(dim=1)
-        return tau.view(-1, _CANDIDATES, *tau.shape[1:])[torch.arange(len(best)), best][..., model.action_dim :]
+        else:
+            ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
+            penalty = base.termination_penalty(self.task)
+            outcome = Outcome("value", None, self.value, termination_penalty=penalty, ended=ended)
+        guide = Guide(model.action_dim, outcome)
+        repeated = values.repeat_interleave(candidates, dim=0)
+        tau = sample_plans(model, guide, repeated, _PLANNING, self.generator)
+        best = guide.merit(tau).view(-1, candidates).argmax(dim=1)
+        row = torch.arange(len(s), device=s.device)
+        return tau.view(-1, candidates, *tau.shape[1:])[row, best][..., model.action_dim :]
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
         """The lower level's plans between states (n, Ds): shape (n, stride + 1, Da + Ds)."""
@@ -110,7 +114,7 @@ class Policy(base.Policy):
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         if not self.task.has_goal:
-            subgoals = self.subgoals(observations, goals)
+            subgoals = self.subgoals(observations, goals, _CANDIDATES)
             return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
         # A plan ends at the goal when it is over: replanned at every step, it would never get there.
         if len(self.plans) != len(observations) or self.age == self.horizon:
@@ -155,7 +159,8 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     policy = Policy.of(task, raw)
     blocks = with_next_actions(raw, policy.stride)
     if not task.has_goal:
-        policy.value.load_state_dict(fit_value(task, raw, _VALUE, seed)[0].state_dict())
+        value = dataclasses.replace(_VALUE, termination_penalty=base.termination_penalty(task))
+        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from dmemm.config import EvaluateConfig, load_params
 from dmemm.device import choose_device
-from dmemm.diffusion.guidance import Guide, sample_plans, transition_error
+from dmemm.diffusion.guidance import sample_plans, transition_error
 from dmemm.diffusion.model import DiffusionModel
-from dmemm.diffusion.outcome import Outcome
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
 from dmemm.models.plan_value import PlanValue
 from dmemm.models.regression import load_mechanism
 from dmemm.models.storage import save_weights
+from dmemm.planning.guides import make_guide, needed
 from dmemm.tasks import Task, get_task
-from dmemm.terminations import termination
 from dmemm.variants import get_variant
 
 Array = NDArray[np.float32]
@@ -88,40 +87,17 @@ class Planner:
         Raises:
             UserError: a model is missing that the objective, transition guidance or the veto needs.
         """
-        if (config.lambda_guide > 0 or config.veto > 0) and dynamics is None:
-            raise UserError(
-                "--dynamics: transition guidance and the veto need it; give the weights that `dmemm dynamics` wrote"
-            )
-        given = {"reward": reward, "value": value, "plan-value": plan_value}
-        for name in needed(task, config):
-            if given[name] is None:
-                raise UserError(
-                    f"--{name}: objective {config.objective} needs it; give the weights that `dmemm {name}` wrote"
-                )
+        needs = needed(task, config)
         self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
-        self.value, self.plan_value = value, plan_value
-        self.guide = self._guide()
+        self.value = value if "value" in needs else None
+        self.plan_value = plan_value if "plan-value" in needs else None
+        self.guide = make_guide(task, config, model, dynamics, reward, self.value, self.plan_value)
         # Without an objective there is nothing to choose by: one plan is as good as many.
         self.candidates = config.candidates if self.guide.chooses else 1
         self.plans_made = 0
         self._device = model.center.device
         self.generator = torch.Generator(self._device)
         self.reset(seed)
-
-    def _guide(self) -> Guide:
-        """The guide that the parameters ask for."""
-        config, action_dim = self.config, self.model.action_dim
-        outcome, plan_value = None, None
-        if self.task.has_goal:
-            pass  # it is part of the plan, and the data's reward knows its own goals only
-        elif config.objective == "plan_value":
-            plan_value = self.plan_value
-        else:
-            ended = termination(self.task, self.model.center[action_dim:], self.model.scale[action_dim:])
-            outcome = Outcome(
-                config.objective, self.reward, self.value, config.discount, config.termination_penalty, ended
-            )
-        return Guide(action_dim, outcome, self.dynamics, config.lambda_guide, config.veto, plan_value)
 
     @classmethod
     def load(cls, path_or_task: str | Path, variant: str = "dmemm", seed: int = 0) -> "Planner":
@@ -304,15 +280,6 @@ class Planner:
         if self.dynamics is not None:
             errors = transition_error(tau, self.model.action_dim, self.dynamics)
         return returns.cpu().numpy(), errors.cpu().numpy()
-
-
-def needed(task: Task, config: EvaluateConfig) -> tuple[str, ...]:
-    """The stages whose models the objective needs."""
-    if task.has_goal:
-        return ()
-    return {
-        "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan-value",),
-    }[config.objective]  # fmt: skip
 
 
 def load_planner(
