@@ -74,7 +74,8 @@ def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any],
         What tells a setting, its (knob, value) pairs, with None for a knob that plays no part → the parameters. Each
         once, whatever the knobs that play no part.
     """
-    grid = config.guide_grid
+    # The command line sorts the keys of a mapping.
+    grid = {knob: config.guide_grid[knob] for knob in config.parameters() if knob in config.guide_grid}
     combinations = [{}, *(dict(zip(grid, values, strict=True)) for values in product(*grid.values()))]
     found: dict[tuple[tuple[str, Any], ...], CalibrateConfig] = {}
     for values in combinations:

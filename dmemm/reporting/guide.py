@@ -104,7 +104,7 @@ def certainty(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     # How often a sample has each seed, and each of its episodes: (samples, seeds), (samples, seeds, episodes).
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_RESAMPLES)
     counts = rng.multinomial(drawn * episodes, np.full(episodes, 1 / episodes))
-    differences = (scores[:1] - scores[1:]).reshape(len(scores) - 1, -1) @ counts.reshape(_RESAMPLES, -1).T
+    differences = (scores[:1] - scores[1:]).reshape(-1, seeds * episodes) @ counts.reshape(_RESAMPLES, -1).T
     return np.asarray(((differences > 0) + (differences == 0) / 2).mean(axis=1))
 
 
@@ -142,7 +142,9 @@ def _lines(ranked: Ranked) -> list[Line]:
     rows = []
     for (task, variant), lines in ranked.items():
         for line in lines:
-            row = {"task": task, "variant": variant, **knobs, **line["setting"], **line}
+            # As texts: the CSV's three decimals are too few for a guide scale.
+            values = {knob: _value(value) for knob, value in line["setting"].items() if value is not None}
+            row = {"task": task, "variant": variant, **knobs, **values, **line}
             del row["setting"]
             rows.append(row | {"own": int(line["own"])})
     return rows
@@ -164,7 +166,10 @@ def _value(value: Any) -> str:
 
 
 def _name(line: Line) -> str:
-    return ", ".join(f"{knob} {_value(value)}" for knob, value in line["setting"].items() if value is not None)
+    return (
+        ", ".join(f"{knob} {_value(value)}" for knob, value in line["setting"].items() if value is not None)
+        or "any, none plays a part"
+    )
 
 
 def _draw(ranked: Ranked) -> Figure:

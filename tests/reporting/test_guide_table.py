@@ -13,7 +13,7 @@ from dmemm.errors import UserError
 from dmemm.reporting.guide import certainty, write_guide
 
 SETTINGS = [
-    {"objective": "value", "candidates": 16, "alpha": 0.001},
+    {"objective": "value", "candidates": 16, "alpha": 0.0001},
     {"objective": "return", "candidates": 16, "alpha": 0.001},
     {"objective": None, "candidates": 1, "alpha": 0.0},
 ]
@@ -64,7 +64,12 @@ def test_settings_are_sorted_and_the_best_is_told(tmp_path: Path) -> None:
     assert [(row["objective"], row["own"], row["mean"], row["episodes"]) for row in rows] == [
         ("return", "0", "30.000", "4"), ("value", "1", "17.500", "4"), ("", "0", "", "0"),
     ]  # fmt: skip
-    assert rows[0]["standard_error"] == "5.000" and rows[0]["ms_a_plan"] == "1.500" and rows[0]["seeds"] == "2"
+    assert (
+        rows[1]["alpha"] == "0.0001"
+        and rows[0]["standard_error"] == "5.000"
+        and rows[0]["ms_a_plan"] == "1.500"
+        and rows[0]["seeds"] == "2"
+    )
     assert rows[0]["best_is_better"] == rows[2]["best_is_better"] == "" and float(rows[1]["best_is_better"]) > 0.9
     text = (tmp_path / "guide.md").read_text()
     assert "hopper-medium, dmemm. Best: objective return, candidates 16, alpha 0.001. Better than params.yaml's" in text
@@ -77,9 +82,15 @@ def test_of_equal_settings_that_of_params_yaml_is_the_best_and_one_seed_has_no_e
     rows = list(csv.DictReader(outputs(tmp_path)[0].open()))
     assert rows[0]["own"] == "1" and rows[0]["standard_error"] == ""
     assert (
-        "Best: objective value, candidates 16, alpha 0.001, as in params.yaml. Better than the runner-up"
+        "Best: objective value, candidates 16, alpha 0.0001, as in params.yaml. Better than the runner-up"
         in (tmp_path / "guide.md").read_text()
     )
+
+
+def test_where_no_knob_plays_a_part_there_is_one_setting(tmp_path: Path) -> None:
+    one = {"setting": {"alpha": None}, "scores": [1.0, 2.0], "plans": 1, "planning_seconds": 0.1}
+    write_guide([write_record(tmp_path / "0.json", [None] * 3, 0, settings=[one])], outputs(tmp_path))
+    assert "Best: any, none plays a part, as in params.yaml. 2 episodes spent." in (tmp_path / "guide.md").read_text()
 
 
 def test_tasks_and_variants_are_ranked_by_themselves(tmp_path: Path) -> None:
