@@ -7,15 +7,18 @@ from pathlib import Path
 
 from dmemm import stages
 from dmemm.config import (
+    CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
     EpisodesConfig,
     EvaluateConfig,
     MethodConfig,
+    PlanValueConfig,
     RewardConfig,
     SegmentConfig,
     StageConfig,
     TrainConfig,
+    ValueConfig,
 )
 from dmemm.errors import UserError
 from dmemm.methods import METHODS
@@ -31,14 +34,18 @@ _READS = {
     "segments": ("windows, of `segment`", f"data/segments/{_TASK}.h5"),
     "dynamics": ("transition ensemble, of `dynamics`", f"{_MODELS}/dynamics.safetensors"),
     "reward": ("reward model, of `reward`", f"{_MODELS}/reward.safetensors"),
+    "value": ("value model, of `value`", f"{_MODELS}/value.safetensors"),
+    "plan-value": ("value of noisy plans, of `plan-value`", f"{_MODELS}/plan_value.safetensors"),
     "model": ("trained weights, of `train` or `train-method`", f"{_MODELS}/dmemm/seed0.safetensors"),
     "statistics": ("the data set's statistics, of `download`", f"results/data/{_TASK}.json"),
     "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency` and `consistency-method`", _CONSISTENCY),
     "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
-    "mechanisms": ("held-out losses, of `dynamics` and `reward`", f"results/mechanisms/{_TASK}/dynamics.csv"),
+    "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`",
+                   f"results/mechanisms/{_TASK}/dynamics.csv"),
     "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
+    "calibrations": ("scores of each setting, of `calibrate`", f"results/calibrate/dmemm/{_TASK}/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
 _METHOD = "mppi"
@@ -46,7 +53,7 @@ _NAMES = {
     "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
     "method": f"another method: {', '.join(METHODS)}",
 }
-_LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "tables", "outputs")
+_LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "calibrations", "tables", "outputs")
 
 _TABLES = ("csv", "md", "html", "tex")
 _FIGURES = ("png", "pdf")
@@ -72,7 +79,7 @@ def _stage(
 ) -> argparse.ArgumentParser:
     """A subcommand, run by its namesake in `dmemm.stages`, of a task and what `of` names: a variant, a method.
 
-    `optional` are those of `reads` that some variants do without, `example` its other arguments.
+    `optional` are those of `reads` that some variants and tasks do without, `example` its other arguments.
     """
     run = getattr(stages, name.replace("-", "_"))
     description = run.__doc__
@@ -96,7 +103,7 @@ def _stage(
     for title, options in (("reads", files), ("writes", writes)):
         group = parser.add_argument_group(title)
         for option, (text, path) in options.items():
-            note = "; only some variants need it" if option in optional else ""
+            note = "; not all variants and tasks need it" if option in optional else ""
             many = {"nargs": "+"} if option in _LISTS else {}
             group.add_argument(f"--{option}", type=Path, required=option not in optional, help=text + note, **many)
             lines.append(f"--{option} {path.replace('dmemm', _METHOD) if of == 'method' else path}")
@@ -120,12 +127,16 @@ def parser() -> argparse.ArgumentParser:
     for name, config in (
         ("dynamics", DynamicsConfig),
         ("reward", RewardConfig),
+        ("value", ValueConfig),
+        ("plan-value", PlanValueConfig),
     ):
+        file = name.replace("-", "_")
         _stage(
             subcommands, name, config=config,
-            reads=["raw"], writes={"output": ("weights, safetensors", _READS[name][1]),
-                                   "report": ("held-out errors, JSON", f"{_MODELS}/{name}.json"),
-                                   "curve": ("held-out losses, CSV", f"results/mechanisms/{_TASK}/{name}.csv")},
+            reads=["raw", "segments", "value"] if name == "plan-value" else ["raw"],
+            writes={"output": ("weights, safetensors", _READS[name][1]),
+                    "report": ("held-out errors, JSON", f"{_MODELS}/{file}.json"),
+                    "curve": ("held-out losses, CSV", f"results/mechanisms/{_TASK}/{file}.csv")},
         )  # fmt: skip
     _stage(
         subcommands, "train", config=TrainConfig, of="variant",
@@ -136,13 +147,20 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _stage(
         subcommands, "evaluate", config=EvaluateConfig, of="variant",
-        reads=["model", "reward", "dynamics", "statistics"], optional=["dynamics"],
+        reads=["model", "reward", "value", "plan-value", "dynamics", "statistics"],
+        optional=["value", "plan-value", "dynamics"],
         writes={"output": ("scores, JSON", _SCORES)},
     )  # fmt: skip
     _stage(
         subcommands, "consistency", config=EvaluateConfig, of="variant",
-        reads=["model", "dynamics", "reward", "raw", "segments"],
+        reads=["model", "dynamics", "reward", "value", "plan-value", "raw", "segments"],
+        optional=["value", "plan-value"],
         writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
+    )  # fmt: skip
+    _stage(
+        subcommands, "calibrate", config=CalibrateConfig, of="variant",
+        reads=["model", "reward", "value", "plan-value", "dynamics", "statistics"], optional=["value", "plan-value"],
+        writes={"output": ("scores of each setting, JSON", _READS["calibrations"][1])},
     )  # fmt: skip
     method = f"{_MODELS}/{_METHOD}/seed0"
     _stage(
@@ -163,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
     pictures = f"results/pictures/dmemm/{_TASK}/seed0"
     _stage(
         subcommands, "pictures", config=EvaluateConfig, of="variant",
-        reads=["model", "dynamics", "reward"],
+        reads=["model", "dynamics", "reward", "value", "plan-value"], optional=["value", "plan-value"],
         writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
                 "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
                 "animation": ("plan and rollout, GIF", f"{pictures}.gif")},
@@ -187,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
         ("consistency-table", ["consistency"], "consistency",
          _TABLES + _FIGURES),
         ("study", ["scores", "consistency"], "estimators", _TABLES + _FIGURES),
+        ("guide", ["calibrations"], "guide", _TABLES + _FIGURES),
     ):  # fmt: skip
         _stage(subcommands, name, reads=reads, writes=_outputs(stem, *kinds))
     _stage(

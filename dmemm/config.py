@@ -86,7 +86,7 @@ class StageConfig:
 
 def _choose(value: Any, key: str, task: Task) -> Any:
     value = task.parameters.get(key, value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and key != "guide_grid":  # which is the same for all
         for name in (task.suite, task.body):
             if name in value:
                 return _choose(value[name], key, task)
@@ -133,6 +133,24 @@ class RewardConfig(StageConfig):
 
 
 @dataclass(frozen=True)
+class ValueConfig(RewardConfig):
+    """Stage 4: the value model, of a state's discounted return to go."""
+
+    discount: float
+    termination_penalty: float
+
+
+@dataclass(frozen=True)
+class PlanValueConfig(StageConfig):
+    """Stage 4: the value of noisy plans, Diffuser's guide."""
+
+    discount: float
+    termination_penalty: float
+    diffusion_steps: int
+    plan_value_steps: int
+
+
+@dataclass(frozen=True)
 class TrainConfig(StageConfig):
     """Stage 5: the modulated diffusion model."""
 
@@ -160,6 +178,10 @@ class TrainConfig(StageConfig):
 class EvaluateConfig(StageConfig):
     """Stage 6: planning under dual guidance."""
 
+    objective: Literal["reward", "return", "value", "plan_value"]
+    discount: float
+    termination_penalty: float
+    veto: float
     alpha: float
     lambda_guide: float
     episodes: int
@@ -169,6 +191,14 @@ class EvaluateConfig(StageConfig):
     sampling_steps: int
     warm_start: int
     execute: Literal["actions", "waypoints"]
+
+
+@dataclass(frozen=True)
+class CalibrateConfig(EvaluateConfig):
+    """The choice of the guide: the settings that are tried, and on how many episodes."""
+
+    guide_grid: Mapping[str, Sequence[Any]]
+    guide_episodes: int
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dmemm.config import (
+    CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
     EpisodesConfig,
     EvaluateConfig,
     MethodConfig,
     Params,
+    PlanValueConfig,
     RewardConfig,
     SegmentConfig,
     StageConfig,
     TrainConfig,
+    ValueConfig,
     load_params,
     override,
 )
@@ -74,6 +77,27 @@ def reward(arguments: argparse.Namespace) -> None:
     train_reward(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
+def value(arguments: argparse.Namespace) -> None:
+    """Train the value model of states."""
+    from dmemm.models.regression import train_value
+
+    task = get_task(arguments.task)
+    config = ValueConfig.resolve(_params(arguments, ValueConfig), task)
+    train_value(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
+
+
+def plan_value(arguments: argparse.Namespace) -> None:
+    """Train the value of noisy plans, Diffuser's guide."""
+    from dmemm.training.plan_value import train_plan_value
+
+    task = get_task(arguments.task)
+    train_plan_value(
+        task, PlanValueConfig.resolve(_params(arguments, PlanValueConfig), task),
+        raw_path=arguments.raw, segments_path=arguments.segments, value_path=arguments.value,
+        output=arguments.output, report=arguments.report, curve=arguments.curve,
+    )  # fmt: skip
+
+
 def train(arguments: argparse.Namespace) -> None:
     """Train a variant's diffusion model (eq. 12)."""
     from dmemm.training.train import train
@@ -95,17 +119,24 @@ def train(arguments: argparse.Namespace) -> None:
     )
 
 
-def _plan(arguments: argparse.Namespace, run: Callable[..., None], **paths: Path) -> None:
+def _plan(
+    arguments: argparse.Namespace,
+    run: Callable[..., None],
+    config: type[EvaluateConfig] = EvaluateConfig,
+    **paths: Path,
+) -> None:
     """Run a stage that plans with a trained network."""
     task, variant = get_task(arguments.task), get_variant(arguments.variant)
     run(
         task,
         variant.name,
-        EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant),
+        config.resolve(_params(arguments, config), task, variant),
         arguments.seed,
         model_path=arguments.model,
         dynamics_path=arguments.dynamics,
         reward_path=arguments.reward,
+        value_path=arguments.value,
+        plan_value_path=arguments.plan_value,
         output=arguments.output,
         **paths,
     )
@@ -116,6 +147,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from dmemm.evaluation.evaluate import evaluate
 
     _plan(arguments, evaluate, statistics_path=arguments.statistics)
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Try other settings of the guide."""
+    from dmemm.evaluation.calibrate import calibrate
+
+    _plan(arguments, calibrate, CalibrateConfig, statistics_path=arguments.statistics)
 
 
 def train_method(arguments: argparse.Namespace) -> None:
@@ -220,6 +258,13 @@ def study(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.study import write_study
 
     write_study(arguments.scores, arguments.consistency, arguments.outputs)
+
+
+def guide(arguments: argparse.Namespace) -> None:
+    """Compare the guide's settings."""
+    from dmemm.reporting.guide import write_guide
+
+    write_guide(arguments.calibrations, arguments.outputs)
 
 
 def consistency_table(arguments: argparse.Namespace) -> None:

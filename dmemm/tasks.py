@@ -1,7 +1,7 @@
 """Tasks: an environment, its data, reference scores and how it is evaluated; one file `tasks/NAME.yaml` each."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +33,7 @@ class Task:
             for one's own.
         env_arguments: of the environment's constructor.
         goal_dim: leading entries of the state for which an episode has a goal; 0 without goals.
-        terminal: `module:function` that tells the states, (..., Ds), after which there is no reward; empty for none.
+        terminal: `module:function` that tells the states, (..., Ds), in which episodes terminate; empty for none.
         parameters: instead of params.yaml's values.
     """
 
@@ -118,17 +118,3 @@ def load_object(path: str, key: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key}: {path}: {error}; correct it, or put its module into the project's folder") from error
-
-
-def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | None:
-    """The task's termination function, for normalised states (..., Ds); None if its episodes never end early.
-
-    Args:
-        task: names it.
-        center: of the states' normaliser, shape (Ds,).
-        scale: its scale, shape (Ds,).
-    """
-    if not task.terminal:
-        return None
-    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
-    return lambda states: terminal(states * scale + center)

@@ -32,27 +32,31 @@ class Variant:
     @property
     def transition_guided(self) -> bool:
         """Whether planning needs the transition ensemble."""
-        return self.fixed.get("lambda_guide") != 0
+        return not (self.fixed.get("lambda_guide") == 0 and self.fixed.get("veto") == 0)
 
 
-_UNMODULATED: dict[str, float | str | bool] = {
+_Fixed = dict[str, float | str | bool]
+
+# Neither loss of eqs. 9 and 10; the ensemble neither guides nor chooses.
+_UNMODULATED: _Fixed = {
     "lambda_tr": 0.0,
     "lambda_rd": 0.0,
     "reward_loss": False,
-    "weighting": False,
     "denoise": "tweedie",
     "modulation_weight": "uniform",
 }
+_UNGUIDED: _Fixed = {"lambda_guide": 0.0, "veto": 0.0}
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
         Variant("dmemm", "dmemm", {}),
-        Variant("diffuser", "diffuser", {**_UNMODULATED, "lambda_guide": 0.0}),
+        Variant("diffuser", "diffuser", {**_UNMODULATED, **_UNGUIDED, "weighting": False, "objective": "plan_value"}),
         Variant("wo_weighting", "wo_weighting", {"weighting": False}),
         Variant("wo_lambda_tr", "wo_lambda_tr", {"lambda_tr": 0.0}),
         Variant("wo_lambda_rd", "wo_lambda_rd", {"lambda_rd": 0.0, "reward_loss": False}),
-        Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0}),
+        Variant("wo_tr_guide", "dmemm", _UNGUIDED),
+        Variant("only_weighting", "only_weighting", {**_UNMODULATED, **_UNGUIDED}),
     )
 }
 

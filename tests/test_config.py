@@ -84,6 +84,13 @@ def test_variants_fix_what_their_names_say():
     guides = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v).lambda_guide for n, v in VARIANTS.items()}
     assert guides["wo_tr_guide"] == guides["diffuser"] == 0 < guides["dmemm"]
     assert VARIANTS["wo_tr_guide"].network == "dmemm"
+    weighted = resolved["only_weighting"]
+    assert weighted.weighting and weighted.lambda_tr == weighted.lambda_rd == 0 and not weighted.reward_loss
+    plans = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in VARIANTS.items()}
+    assert {n for n, config in plans.items() if config.veto == 0} == {"diffuser", "wo_tr_guide", "only_weighting"}
+    assert {n for n, config in plans.items() if config.objective == "plan_value"} == {"diffuser"}
+    assert not any(VARIANTS[n].transition_guided for n in ("diffuser", "wo_tr_guide", "only_weighting"))
+    assert not VARIANTS["only_weighting"].modulated and VARIANTS["only_weighting"].network == "only_weighting"
     assert get_variant("lambda_tr=0.01").fixed == {"lambda_tr": 0.01}
 
 

@@ -29,7 +29,8 @@ WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+?)(?:_locomotion)?")
 # Built on demand only: `dvc repro` means the tables and the figure. Table 3 and Figure 1 are for locomotion.
 UNVERSIONED = (
-    r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|lambda)_\w+_maze|pictures_\w+|code_(study|pictures|ranking)"
+    r"estimators|ranking|guide(_task)?|code_(study|pictures|ranking|guide|calibrate)"
+    r"|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|(pictures|calibrate)_\w+"
 )
 
 # Outputs, by name, that DVC shows and not only keeps.
@@ -44,7 +45,7 @@ def matrix_lists(rule: str) -> dict[str, str]:
     match = VARIANT_RULE.fullmatch(rule)
     variant = match[1] if match else ""
     tasks = f"tasks.{rule.rpartition('_')[2]}"
-    if variant.startswith("wo_"):
+    if variant.startswith(("wo_", "only_")):
         tasks = "ablation_tasks"
     elif variant.startswith("lambda_"):
         tasks = "sensitivity_tasks"

@@ -14,6 +14,8 @@ from dmemm.tasks import Task, get_task
 
 # Parameters that differ between them are two, and so are rules: a value for mazes reruns no locomotion task.
 SUITES = ("locomotion", "maze")
+# A goal is in the plan, so nothing is maximised: an edit of these reruns no maze.
+UNREAD = {("maze", key) for key in ("objective", "discount", "termination_penalty")}
 
 
 def load(path: Path) -> Params:
@@ -85,23 +87,25 @@ def assignments(
 ) -> dict[str, str]:
     """Return a rule's named `params:`: key → `key=value`, without the keys that the variant fixes.
 
-    Of what is given per suite a rule for one `suite` reads its part alone: `train_steps.maze=5000`.
+    Of what is given per suite a rule for one `suite` reads its part alone: `train_steps.maze=5000`; that for tasks
+    with a goal does not read what those do without.
 
     Snakemake compares the set of a job's values and forgets their names: bare values would hide two keys that
     swap theirs, and a key that takes a value another one has.
     """
-    read = [key for key in keys if key not in fixed]
+    read = [key for key in keys if key not in fixed and (suite, key) not in UNREAD]
     if suite is not None:
         read = [f"{key}.{suite}" if isinstance(config[key], Mapping) else key for key in read]
     return {key: assignment(key, lookup(config, key)) for key in read}
 
 
-def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any]) -> list[str]:
+def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any], suite: str | None = None) -> list[str]:
     """Return a rule's unnamed `params:`: `key=value` of what its variant fixes, without values that its path tells.
 
     They are recorded with the job, so another value reruns it; an edit elsewhere in the table of variants does not.
     """
-    return [assignment(key, fixed[key]) for key in keys if key in fixed and "{" not in str(fixed[key])]
+    read = [key for key in keys if key in fixed and (suite, key) not in UNREAD]
+    return [assignment(key, fixed[key]) for key in read if "{" not in str(fixed[key])]
 
 
 def named_files(task: Task) -> list[tuple[str, str]]:
@@ -110,7 +114,7 @@ def named_files(task: Task) -> list[tuple[str, str]]:
     These are its data, and modules in this folder with its environment and its termination function.
     """
     named = [(str(Path(own).expanduser()), f"data/raw/{task.name}.hdf5")] if (own := task.data.get("own")) else []
-    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "study/*")]
+    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "calibrate", "study/*")]
     made.append(f"results/models/{task.name}/morel/*")  # it learns where episodes end
     for module, colon, _ in (name.partition(":") for name in (task.env, task.terminal)):
         if colon and module.partition(".")[0] != "dmemm":

@@ -72,13 +72,21 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
         lengths,
         returns.astype(np.float32),
         np.clip(share, weight_floor, 1).astype(np.float32),
-        _held_out(slices, held_out),
+        hold_out(slices, held_out),
         Normaliser.join(*fit_normalisers(raw, task)),
     )
 
 
-def _held_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Which steps belong to held-out episodes: whole ones, so that no window of theirs overlaps another."""
+def hold_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Choose random episodes with about a share of all steps.
+
+    Args:
+        slices: start and end (exclusive) of the episodes, shape (E, 2).
+        share: of the steps; a single episode is never chosen.
+
+    Returns:
+        Whether each step is of a chosen episode, shape (N,).
+    """
     lengths = slices[:, 1] - slices[:, 0]
     order = np.random.default_rng(0).permutation(len(slices))
     before = np.cumsum(lengths[order]) - lengths[order]

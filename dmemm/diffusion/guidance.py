@@ -10,57 +10,97 @@ from torch import Tensor
 
 from dmemm.config import EvaluateConfig
 from dmemm.diffusion.model import DiffusionModel
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.diffusion.outcome import Outcome
+from dmemm.models.mechanisms import DynamicsEnsemble
+from dmemm.models.plan_value import PlanValue
 
 
 @dataclass(frozen=True)
 class Guide:
-    """The guide's objective J(τ) = Σ_t R̂(s_t, a_t) + λ Σ_t log T̂(s_{t+1} | s_t, a_t), whose gradient is eq. 13's g.
+    """What plans are drawn towards and chosen by.
+
+    The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
+    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error.
 
     Attributes:
         action_dim: size of a.
-        reward: R̂, or None (mazes: the goal is in the plan already).
-        dynamics: T̂, or None without transition guidance.
+        outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
+        dynamics: T̂; None where λ and `veto` are 0.
         lambda_guide: λ.
-        ended: normalised states (..., Ds) → bool (...), the states in which an episode ends; None if it never does.
+        veto: weight of the transition error in the choice.
+        plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
     """
 
     action_dim: int
-    reward: RewardModel | None
-    dynamics: DynamicsEnsemble | None
-    lambda_guide: float
-    ended: Callable[[Tensor], Tensor] | None = None
+    outcome: Outcome | None = None
+    dynamics: DynamicsEnsemble | None = None
+    lambda_guide: float = 0.0
+    veto: float = 0.0
+    plan_value: PlanValue | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether there is anything to follow."""
+        return self.outcome is not None or self.plan_value is not None or self.lambda_guide > 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose by."""
+        return self.steers or self.veto > 0
 
     def objective(self, tau: Tensor) -> Tensor:
-        """J of each plan, shape (batch,), for tau of shape (batch, horizon, dim), normalised."""
+        """The objective of clean plans, shape (batch,), for tau of shape (batch, horizon, dim), normalised."""
+        value = self._of_clean(tau)
+        if self.plan_value is not None:
+            value = value + self.plan_value(tau, torch.zeros(len(tau), device=tau.device))
+        return value
+
+    def merit(self, tau: Tensor) -> Tensor:
+        """By which clean plans are chosen, shape (batch,)."""
+        value = self.objective(tau)
+        if self.veto > 0:
+            assert self.dynamics is not None
+            value = value - self.veto * transition_error(tau, self.action_dim, self.dynamics)
+        return value
+
+    def gradient(self, sample: Tensor, tau: Tensor, k: Tensor) -> Tensor:
+        """The g of eq. 13, of the shape of `tau`.
+
+        Args:
+            sample: the denoised estimate τ̂^0, at which R̂, V̂ and T̂ are taken: they know clean plans only.
+            tau: τ^k, at which J is taken.
+            k: shape (batch,).
+        """
+        gradient = torch.zeros_like(tau)
+        if self.outcome is not None or self.lambda_guide > 0:
+            gradient = _slope(self._of_clean, sample)
+        if (plan_value := self.plan_value) is not None:
+            gradient = gradient + _slope(lambda x: plan_value(x, k), tau)
+        return gradient
+
+    def _of_clean(self, tau: Tensor) -> Tensor:
         s, a = tau[..., self.action_dim :], tau[..., : self.action_dim]
-        value = torch.zeros(tau.shape[0], device=tau.device)
-        if self.reward is not None:
-            value = value + self._rewards(s, a, self.reward).sum(dim=-1)
-        if self.dynamics is not None:
+        value = tau.new_zeros(len(tau))
+        if self.outcome is not None:
+            value = value + self.outcome(s, a)
+        if self.lambda_guide > 0:
+            assert self.dynamics is not None
             log_likelihood = self.dynamics.log_likelihood(s[:, :-1], a[:, :-1], s[:, 1:])
             value = value + self.lambda_guide * log_likelihood.sum(dim=-1)
         return value
 
-    def _rewards(self, s: Tensor, a: Tensor, reward: RewardModel) -> Tensor:
-        """R̂ of every step, shape (batch, horizon); what an end leaves is a reward of zero, as R̂ standardises it."""
-        rewards = reward(s, a)
-        if self.ended is None:
-            return rewards
-        over = self.ended(s).cumsum(dim=-1) > 0
-        return torch.where(over, -reward.target_mean / reward.target_scale, rewards)
 
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to follow."""
-        return self.reward is not None or self.dynamics is not None
+def _slope(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    with torch.enable_grad():
+        at = at.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(at).sum(), at)
+    return gradient
 
-    def gradient(self, tau: Tensor) -> Tensor:
-        """The g of eq. 13, of the shape of `tau`: with respect to states and actions, in one backward pass."""
-        with torch.enable_grad():
-            tau = tau.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.objective(tau).sum(), tau)
-        return gradient
+
+def transition_error(tau: Tensor, action_dim: int, dynamics: DynamicsEnsemble) -> Tensor:
+    """What T̂ expects of eq. 9, the mean of ‖s' - T̂(s, a)‖² over a plan's transitions: (batch,)."""
+    s, a = tau[..., action_dim:], tau[..., :action_dim]
+    return (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(dim=-1).mean(dim=-1)
 
 
 def sample_plans(
@@ -76,12 +116,11 @@ def sample_plans(
 
     Ancestral sampling as the paper does: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13; or with
     `sampling_steps` below K, DDIM (Song et al., 2021): that many levels and no noise, with the σ_k of ancestral
-    sampling for the same jump. g is taken at the denoised estimate τ̂^0 of the step, as R̂ and T̂ know clean plans only;
-    no entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
+    sampling for the same jump. No entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
 
     Args:
         model: the trained diffusion model.
-        guide: J; unused where α is 0 or in the last `t_stopgrad` levels.
+        guide: g; unused where α is 0 or in the last `t_stopgrad` levels.
         values: shape (batch, horizon, dim), normalised; the known entries (first observation, goal) are read.
         config: `alpha`, `t_stopgrad`, `sampling_steps`, `warm_start`.
         generator: of the noise, on the model's device.
@@ -114,8 +153,8 @@ def sample_plans(
                 mean, sigma = process.ddim_mean(sample, predicted, below), process.jump_sigma(level, below)
             else:
                 mean, sigma = process.reverse_mean(tau, k, predicted), process.sigmas[level]
-            if guide.active and config.alpha > 0 and level >= config.t_stopgrad:
-                mean = mean + (config.alpha * sigma**2 * guide.gradient(sample)).clamp(-sigma, sigma)
+            if guide.steers and config.alpha > 0 and level >= config.t_stopgrad:
+                mean = mean + (config.alpha * sigma**2 * guide.gradient(sample, tau, k)).clamp(-sigma, sigma)
             tau = conditioning.apply(mean if ddim or level == 0 else mean + sigma * noise(), values)
     if trace is not None:
         trace(tau)

@@ -44,13 +44,18 @@ def consistency(
     model_path: Path,
     dynamics_path: Path,
     reward_path: Path,
+    value_path: Path | None,
+    plan_value_path: Path | None,
     raw_path: Path,
     segments_path: Path,
     output: Path,
 ) -> None:
     """Run the stage: plan from held-out states as `evaluate` does, and compare what is planned with what happens."""
     config = replace(config, candidates=1)
-    planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
+    planner = load_planner(
+        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
+        plan_value=plan_value_path,
+    )  # fmt: skip
     assert planner.dynamics is not None
 
     def plan(observations: Array, goals: Array | None) -> Array:

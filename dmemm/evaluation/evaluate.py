@@ -19,11 +19,16 @@ def evaluate(
     model_path: Path,
     dynamics_path: Path | None,
     reward_path: Path,
+    value_path: Path | None,
+    plan_value_path: Path | None,
     statistics_path: Path,
     output: Path,
 ) -> None:
     """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
-    planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
+    planner = load_planner(
+        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
+        plan_value=plan_value_path,
+    )  # fmt: skip
     episodes = {config.execute: run_episodes(task, planner, episodes=config.episodes, seed=seed)}
     if task.is_maze:  # the same plans, executed the other way
         other: Way = "actions" if config.execute == "waypoints" else "waypoints"

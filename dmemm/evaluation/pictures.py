@@ -40,6 +40,8 @@ def pictures(
     model_path: Path,
     dynamics_path: Path,
     reward_path: Path,
+    value_path: Path | None,
+    plan_value_path: Path | None,
     output: Path,
     denoising: Path,
     animation: Path,
@@ -48,7 +50,10 @@ def pictures(
 
     Where nothing can be rendered (no EGL, no OSMesa), robots are drawn as the curves of their states.
     """
-    planner = load_planner(task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path)
+    planner = load_planner(
+        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
+        plan_value=plan_value_path,
+    )  # fmt: skip
     observations, goals = _starts(task, seed)
     planned = planner.plan(observations, goals).states
     planner.reset(seed)

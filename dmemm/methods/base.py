@@ -120,6 +120,11 @@ class Policy(nn.Module):
         return (torch.as_tensor(goals, device=self.center.device) - self.center[first]) / self.scale[first]
 
 
+def termination_penalty(task: Task) -> float:
+    """What the end of an episode costs in a model: the task's own `termination_penalty`, else Diffuser's."""
+    return float(task.parameters.get("termination_penalty", -100.0))
+
+
 def method_module(name: str) -> ModuleType:
     """The module of a method: its class `Policy`, and `train(task, raw, config, seed, device) -> Policy`.
 

@@ -1,8 +1,8 @@
 """Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): plans of every n-th state, filled in by others.
 
 Both levels are Diffuser's U-Net. A step of the upper level is a state with the n actions that follow it; the lower
-level makes the n steps between two of its states. Without a goal the upper level is guided by a model of the n steps'
-reward.
+level makes the n steps between two of its states. Without a goal the upper level is guided by a value model, and of
+several of its plans the best by it is taken.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import EvaluateConfig, MethodConfig, RewardConfig, TrainConfig
+from dmemm.config import EvaluateConfig, MethodConfig, TrainConfig, ValueConfig
 from dmemm.data.raw import RawData, episode_slices
 from dmemm.data.segments import Segments, make_segments
 from dmemm.data.windows import Windows
@@ -22,26 +22,30 @@ from dmemm.device import choose_device
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
+from dmemm.diffusion.outcome import Outcome
 from dmemm.errors import UserError
 from dmemm.methods import base
-from dmemm.models.mechanisms import RewardModel
-from dmemm.models.regression import fit_reward
+from dmemm.models.mechanisms import ValueModel
+from dmemm.models.regression import fit_value
 from dmemm.progress import progress
 from dmemm.tasks import Task
+from dmemm.terminations import termination
 from dmemm.training.train import gradient_step, new_state
 
 _HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan; DMEMM's and Diffuser's
 _HORIZON = 32
 _STRIDE, _STRIDE_IN_MAZES = 4, 16
-_REWARD = RewardConfig(64, 20, 3)  # width, epochs, patience
+_VALUE = ValueConfig(64, 20, 3, discount=0.997, termination_penalty=-100.0)  # width, epochs, patience
 _TRAINING = TrainConfig(
     lambda_tr=0.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet", mlp_width=0, mlp_blocks=0,
     unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
     first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
 )  # fmt: skip
+_CANDIDATES = 16  # plans of the upper level
 _PLANNING = EvaluateConfig(
-    alpha=0.001, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0,
-    warm_start=0, execute="actions",
+    objective="value", discount=_VALUE.discount, termination_penalty=_VALUE.termination_penalty, veto=0.0, alpha=0.001,
+    lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
+    execute="actions",
 )  # fmt: skip
 
 
@@ -58,7 +62,7 @@ class Policy(base.Policy):
         self.upper = DiffusionModel(self._sizes(**upper, end_dim=task.end_dim), device)
         lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
         self.lower = DiffusionModel(self._sizes(**lower, end_dim=self.observation_dim), device)
-        self.reward = RewardModel(self.observation_dim, upper["action_dim"], 1, _REWARD.mechanism_width)
+        self.value = ValueModel(self.observation_dim, 0, 1, _VALUE.mechanism_width)
         self.generator = torch.Generator(device)
         self.reset()
 
@@ -77,9 +81,12 @@ class Policy(base.Policy):
         """Forget the plans."""
         self.plans, self.age = torch.zeros(0), 0
 
-    def subgoals(self, s: Tensor, goals: Tensor | None) -> Tensor:
-        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds)."""
-        model = self.upper
+    def subgoals(self, s: Tensor, goals: Tensor | None, candidates: int = 1) -> Tensor:
+        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds).
+
+        Without a goal the best of several candidates is taken.
+        """
+        model, outcome = self.upper, None
         values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
         values[:, 0, model.action_dim :] = s
         if goals is not None:
@@ -87,19 +94,27 @@ class Policy(base.Policy):
             # In mazes at rest: the other given entries of the end are velocities.
             values[:, -1] = -model.center / model.scale
             values[:, -1, goal] = goals
-        guide = Guide(model.action_dim, None if self.task.has_goal else self.reward, None, 0.0)
-        return sample_plans(model, guide, values, _PLANNING, self.generator)[..., model.action_dim :]
+        else:
+            ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
+            penalty = base.termination_penalty(self.task)
+            outcome = Outcome("value", None, self.value, termination_penalty=penalty, ended=ended)
+        guide = Guide(model.action_dim, outcome)
+        repeated = values.repeat_interleave(candidates, dim=0)
+        tau = sample_plans(model, guide, repeated, _PLANNING, self.generator)
+        best = guide.merit(tau).view(-1, candidates).argmax(dim=1)
+        row = torch.arange(len(s), device=s.device)
+        return tau.view(-1, candidates, *tau.shape[1:])[row, best][..., model.action_dim :]
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
         """The lower level's plans between states (n, Ds): shape (n, stride + 1, Da + Ds)."""
         values = torch.zeros(len(first), self.stride + 1, self.lower.center.shape[0], device=first.device)
         values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
-        return sample_plans(self.lower, Guide(self.action_dim, None, None, 0.0), values, _PLANNING, self.generator)
+        return sample_plans(self.lower, Guide(self.action_dim), values, _PLANNING, self.generator)
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         if not self.task.has_goal:
-            subgoals = self.subgoals(observations, goals)
+            subgoals = self.subgoals(observations, goals, _CANDIDATES)
             return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
         # A plan ends at the goal when it is over: replanned at every step, it would never get there.
         if len(self.plans) != len(observations) or self.age == self.horizon:
@@ -131,25 +146,21 @@ class _Sparse(Windows):
 
 
 def with_next_actions(raw: RawData, count: int) -> RawData:
-    """The same steps, each with the actions and the summed rewards of its next `count` steps.
-
-    After an episode's end its last action is repeated, and there is no reward.
-    """
+    """The same steps, each with the actions of its next `count` steps; an episode's last action is repeated."""
     slices = episode_slices(raw.ended)
     ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])[:, None]
     steps = np.arange(len(raw.rewards))[:, None] + np.arange(count)
     index = np.minimum(steps, ends - 1)
-    actions = raw.actions[index].reshape(len(raw.rewards), -1)
-    rewards = np.where(steps < ends, raw.rewards[index], 0).sum(axis=1, dtype=np.float32)
-    return dataclasses.replace(raw, actions=actions, rewards=rewards)
+    return dataclasses.replace(raw, actions=raw.actions[index].reshape(len(raw.rewards), -1))
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Both levels by Diffuser's loss, `method_steps` each; the reward by least squares."""
+    """Both levels by Diffuser's loss, `method_steps` each; the value by least squares."""
     policy = Policy.of(task, raw)
     blocks = with_next_actions(raw, policy.stride)
     if not task.has_goal:
-        policy.reward.load_state_dict(fit_reward(task, blocks, _REWARD, seed)[0].state_dict())
+        value = dataclasses.replace(_VALUE, termination_penalty=base.termination_penalty(task))
+        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)

@@ -19,7 +19,8 @@ from dmemm.methods.mppi import learned_model
 from dmemm.methods.offline import Policy, best_actions, library, taken_over
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.progress import progress
-from dmemm.tasks import Task, termination
+from dmemm.tasks import Task
+from dmemm.terminations import termination
 
 __all__ = ["Policy", "train"]
 

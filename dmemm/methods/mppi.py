@@ -16,7 +16,8 @@ from dmemm.data.raw import RawData
 from dmemm.methods import base
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.models.regression import fit_dynamics, fit_reward
-from dmemm.tasks import Task, termination
+from dmemm.tasks import Task
+from dmemm.terminations import termination
 
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
 _HORIZON = 16
@@ -50,7 +51,8 @@ class Policy(base.Policy):
     def returns(self, s: Tensor, plans: Tensor, goals: Tensor | None) -> Tensor:
         """Of plans (n, horizon, Da) from states (n, Ds), both normalised: Σ R̂ up to the end of the episode, (n,).
 
-        With a goal: minus the distances to it, as the data's reward knows its own goals only.
+        An end costs the termination penalty. With a goal: minus the distances to it, as the data's reward knows its
+        own goals only.
         """
         action_dim = self.action_dim
         ended = termination(self.task, self.center[action_dim:], self.scale[action_dim:])
@@ -64,7 +66,10 @@ class Policy(base.Policy):
                 gain = -(s[:, : self.task.goal_dim] - goals).norm(dim=-1)
             total = total + alive * gain
             if ended is not None:
-                alive = alive * ~ended(s)
+                over = ended(s)
+                if goals is None:
+                    total = total + alive * over * base.termination_penalty(self.task)
+                alive = alive * ~over
         return total
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:

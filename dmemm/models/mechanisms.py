@@ -1,4 +1,4 @@
-"""The environment's mechanisms: the transition ensemble T̂(s, a) and the reward model R̂(s, a)."""
+"""The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value model V̂(s)."""
 
 import math
 from typing import Any
@@ -132,21 +132,42 @@ class DynamicsEnsemble(Mechanism):
         return -0.5 * ((target - mean).square() / variance + log_variance), variance
 
 
-class RewardModel(Mechanism):
-    """R̂(s, a), in units of the data's standard deviation of r about its mean."""
+class _Scalar(Mechanism):
+    """A regression of one number by least squares."""
 
     def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
         """Build the model; `members` is 1."""
         super().__init__(observation_dim, action_dim, 1, members, width, outputs_per_target=1)
+
+    def standardise(self, x: Tensor | float) -> Tensor:
+        """Map the target's own units to those of `forward`."""
+        return (x - self.target_mean) / self.target_scale
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Map what `forward` gives to the target's own units."""
+        return x * self.target_scale + self.target_mean
+
+    def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error."""
+        return (self.outputs(s, a) - target).square().mean(dim=(1, 2))
+
+
+class RewardModel(_Scalar):
+    """R̂(s, a), in units of the data's standard deviation of r about its mean."""
 
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """Standardised reward, shape (...), for s and a of shape (..., dim) in normalised units."""
         flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
         return self.outputs(flat_s, flat_a)[0, :, 0].to(s.dtype).view(s.shape[:-1])
 
-    def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error."""
-        return (self.outputs(s, a) - target).square().mean(dim=(1, 2))
+
+class ValueModel(_Scalar):
+    """V̂(s), the discounted return to go, in units of the data's standard deviation of it about its mean."""
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Standardised value, shape (...), of normalised states (..., observation_dim); `action_dim` is 0."""
+        flat = s.reshape(-1, s.shape[-1])
+        return self.outputs(flat, flat[:, :0])[0, :, 0].to(s.dtype).view(s.shape[:-1])
 
 
 def mechanism_state(model: Mechanism) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,19 +2,22 @@
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import DynamicsConfig, RewardConfig
-from dmemm.data.raw import RawData, read_raw
-from dmemm.data.segments import fit_normalisers
+from dmemm.config import DynamicsConfig, RewardConfig, ValueConfig
+from dmemm.data.raw import RawData, episode_slices, read_raw
+from dmemm.data.segments import fit_normalisers, hold_out
 from dmemm.device import choose_device
 from dmemm.errors import UserError
 from dmemm.files import replacing, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, mechanism_state
+from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
 from dmemm.models.storage import load_weights, save_weights
 from dmemm.progress import progress
 from dmemm.tasks import Task
@@ -23,6 +26,8 @@ _BATCH = 256
 _LEARNING_RATE = 5e-3
 _HELD_OUT = 0.1  # share of the transitions that no member is trained on
 _HELD_OUT_MAX = 10_000
+_EPISODES = 10  # from which V̂ holds out whole episodes, whose states share their returns
+_ROUNDS = 3  # of V̂'s fit
 
 AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
@@ -35,6 +40,17 @@ def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: P
 def train_reward(task: Task, config: RewardConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
     """Run stage 4."""
     _write(*fit_reward(task, read_raw(raw_path), config), task, output, report, curve)
+
+
+def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
+    """Run stage 4 for V̂.
+
+    Raises:
+        UserError: the task has a goal, which the data's return knows nothing of.
+    """
+    if task.has_goal:
+        raise UserError(f"{task.name}: has a goal, which is in its plans; `value` is for tasks without one")
+    _write(*fit_value(task, read_raw(raw_path), config), task, output, report, curve)
 
 
 def fit_dynamics(
@@ -55,6 +71,54 @@ def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) ->
     return model, _fit(model, s, a, r, config, f"reward {task.name}", seed)
 
 
+def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> tuple[ValueModel, dict[str, Any]]:
+    """V̂ learns `returns_to_go` by least squares; returned with its report's figures.
+
+    Where an episode is cut off, the return goes on with V̂ itself (partial-episode bootstrapping, Pardo et al., 2018).
+    So the fit is repeated, each time with the last round's V̂ there, the first time with the mean reward for ever.
+    """
+    s, _, s_next, r = _normalised(raw, task)
+    slices = episode_slices(raw.ended)
+    held_out = hold_out(slices, _HELD_OUT) if len(slices) >= _EPISODES else None
+    last = slices[:, 1] - 1
+    beyond = np.full(len(last), float(r.mean()) / (1 - config.discount))
+    for turn in range(_ROUNDS):
+        torch.manual_seed(seed)
+        model = ValueModel(s.shape[1], 0, 1, config.mechanism_width)
+        target = torch.as_tensor(returns_to_go(raw, config.discount, config.termination_penalty, beyond))
+        name = f"value {task.name}, round {turn + 1} of {_ROUNDS}"
+        figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out)
+        beyond = value_beyond(model, s_next[last])
+    return model, {"held_out": "transitions" if held_out is None else "episodes", "rounds": _ROUNDS, **figures}
+
+
+def value_beyond(model: ValueModel, s: Tensor) -> NDArray[np.float64]:
+    """V̂ of normalised states (n, Ds) in the rewards' own units, shape (n,)."""
+    with torch.no_grad():
+        values = model.restore(model(s.to(model.target_mean.device)))
+    return values.double().cpu().numpy()
+
+
+def returns_to_go(raw: RawData, discount: float, penalty: float, beyond: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The discounted return from each transition to its episode's end, G_t = Σ_{i≥t} γ^{i-t} r_i.
+
+    Args:
+        raw: the data.
+        discount: γ.
+        penalty: added to the last reward of an episode that terminates, as Diffuser does.
+        beyond: shape (episodes,), the return that follows the last transition of an episode that is cut off instead.
+
+    Returns:
+        Shape (N,).
+    """
+    returns = raw.rewards.astype(np.float64)
+    for (start, end), value in zip(episode_slices(raw.ended), beyond, strict=True):
+        returns[end - 1] += penalty if raw.terminals[end - 1] else discount * value
+        for t in range(end - 2, start - 1, -1):
+            returns[t] += discount * returns[t + 1]
+    return returns
+
+
 def _normalised(raw: RawData, task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     actions, observations = fit_normalisers(raw, task)
     return (
@@ -73,15 +137,23 @@ def _fit(
     config: DynamicsConfig | RewardConfig,
     name: str,
     seed: int,
+    held_out: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """Train all members at once; keep each one's weights of its best epoch; return the report's figures."""
+    """Train all members at once; keep each one's weights of its best epoch; return the report's figures.
+
+    Random transitions are held out, or those of `held_out` (N,).
+    """
     device = choose_device()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(s), generator=generator)
-    held_out = min(_HELD_OUT_MAX, max(1, int(_HELD_OUT * len(s))))
-    if len(s) - held_out < 1:
+    if held_out is None:
+        count = min(_HELD_OUT_MAX, max(1, int(_HELD_OUT * len(s))))
+        test, rest = order[:count], order[count:]
+    else:
+        chosen = torch.as_tensor(held_out)[order]
+        test, rest = order[chosen][:_HELD_OUT_MAX], order[~chosen]
+    if len(rest) < 1:
         raise UserError(f"{name}: {len(s)} transitions are too few to hold one out; use more data")
-    test, rest = order[:held_out], order[held_out:]
     # Each member sees its own resample of the training transitions.
     draws = torch.randint(len(rest), (model.members, len(rest)), generator=generator)
     samples = (rest[draws] if model.members > 1 else rest[None]).to(device)
@@ -129,7 +201,7 @@ def _fit(
         "epochs": epochs,
         "steps_an_epoch": batches,
         "training_transitions": len(rest),
-        "held_out_transitions": held_out,
+        "held_out_transitions": test.shape[1],
         # Of each member, in units of the target's standard deviation.
         "held_out_loss": [round(float(x), 6) for x in best],
         "held_out_rmse": [round(float(x), 6) for x in errors],
@@ -140,14 +212,19 @@ def _fit(
 def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, report: Path, curve: Path) -> None:
     save_weights(output, *mechanism_state(model))
     loss = "negative log-likelihood per dimension" if isinstance(model, DynamicsEnsemble) else "mean squared error"
-    with replacing(curve) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "held_out_loss"])
-        steps = figures["steps_an_epoch"]
-        writer.writerows((steps * epoch, value) for epoch, value in enumerate(figures.pop("curve"), start=1))
+    steps = figures["steps_an_epoch"]
+    write_curve(curve, [(steps * epoch, value) for epoch, value in enumerate(figures.pop("curve"), start=1)])
     write_json(report, {"task": task.name, "loss": loss, **figures})
     rmse = sum(figures["held_out_rmse"]) / model.members
     print(f"{task.name}: held-out error {rmse:.4f} of the target's deviation, {figures['epochs']} epochs → {output}")
+
+
+def write_curve(path: Path, rows: Sequence[tuple[int, float]]) -> None:
+    """Write a learning curve, CSV: the gradient step and the held-out loss after it."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "held_out_loss"])
+        writer.writerows((step, round(loss, 6)) for step, loss in rows)
 
 
 def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:

@@ -11,22 +11,25 @@ from torch import Tensor
 
 from dmemm.config import EvaluateConfig, load_params
 from dmemm.device import choose_device
-from dmemm.diffusion.guidance import Guide, sample_plans
+from dmemm.diffusion.guidance import sample_plans, transition_error
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, mechanism_state
+from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
+from dmemm.models.plan_value import PlanValue
 from dmemm.models.regression import load_mechanism
 from dmemm.models.storage import save_weights
-from dmemm.tasks import Task, get_task, termination
+from dmemm.planning.guides import make_guide, needed
+from dmemm.tasks import Task, get_task
 from dmemm.variants import get_variant
 
 Array = NDArray[np.float32]
 
 # The files of a planner's folder.
-_PLANNER, _DIFFUSION, _DYNAMICS, _REWARD = (
-    "planner.json", "diffusion.safetensors", "dynamics.safetensors", "reward.safetensors",
-)  # fmt: skip
+_PLANNER, _DIFFUSION = "planner.json", "diffusion.safetensors"
+_DYNAMICS, _REWARD, _VALUE, _PLAN_VALUE = (
+    f"{name}.safetensors" for name in ("dynamics", "reward", "value", "plan_value")
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Plans:
     Attributes:
         actions: shape (batch, horizon, action_dim).
         states: shape (batch, horizon, observation_dim); the first is the observation planned from.
-        values: shape (batch,), the guide's objective J, by which it was chosen.
+        values: shape (batch,), the objective less the veto, by which it was chosen.
         returns: shape (batch,), the return Σ r that the reward model expects; NaN without one.
         transition_errors: shape (batch,), what the ensemble expects of eq. 9: the mean over the plan's transitions of
             ‖s' - T̂(s, a)‖², normalised states; NaN without an ensemble.
@@ -56,9 +59,11 @@ class Planner:
         task: what it was trained for.
         config: how it plans.
         model: the trained diffusion model.
-        dynamics: T̂, or None; it guides only where `config.lambda_guide` is positive.
-        reward: R̂, or None; it guides only tasks without a goal.
+        dynamics: T̂, or None; it guides where `config.lambda_guide` and chooses where `config.veto` is positive.
+        reward: R̂, or None.
         seed: of the noise.
+        value: V̂, or None.
+        plan_value: J, or None. R̂, V̂ and J guide tasks without a goal, as `config.objective` says.
 
     Attributes:
         plans_made: plans so far.
@@ -73,21 +78,22 @@ class Planner:
         dynamics: DynamicsEnsemble | None,
         reward: RewardModel | None,
         seed: int = 0,
+        *,
+        value: ValueModel | None = None,
+        plan_value: PlanValue | None = None,
     ) -> None:
-        """Seed the generator."""
-        if config.lambda_guide > 0 and dynamics is None:
-            raise UserError("--dynamics: transition guidance needs it; give the weights that `dmemm dynamics` wrote")
+        """Seed the generator.
+
+        Raises:
+            UserError: a model is missing that the objective, transition guidance or the veto needs.
+        """
+        needs = needed(task, config)
         self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
-        self.guide = Guide(
-            model.action_dim,
-            # A goal is part of the plan, and the data's reward knows its own goals only.
-            reward=None if task.has_goal else reward,
-            dynamics=dynamics if config.lambda_guide > 0 else None,
-            lambda_guide=config.lambda_guide,
-            ended=termination(task, model.center[model.action_dim :], model.scale[model.action_dim :]),
-        )
+        self.value = value if "value" in needs else None
+        self.plan_value = plan_value if "plan-value" in needs else None
+        self.guide = make_guide(task, config, model, dynamics, reward, self.value, self.plan_value)
         # Without an objective there is nothing to choose by: one plan is as good as many.
-        self.candidates = config.candidates if self.guide.active else 1
+        self.candidates = config.candidates if self.guide.chooses else 1
         self.plans_made = 0
         self._device = model.center.device
         self.generator = torch.Generator(self._device)
@@ -107,7 +113,8 @@ class Planner:
             dynamics = folder / _DYNAMICS
             return load_planner(
                 task, config, seed, model=folder / _DIFFUSION, reward=folder / _REWARD,
-                dynamics=dynamics if dynamics.is_file() else None,
+                dynamics=dynamics if dynamics.is_file() else None, value=folder / _VALUE,
+                plan_value=folder / _PLAN_VALUE,
             )  # fmt: skip
         if folder.is_dir():
             raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
@@ -116,17 +123,21 @@ class Planner:
         models = Path("results/models") / task.name.replace("multi2d", "maze2d")
         return load_planner(
             task, config, seed, model=models / chosen.network / f"seed{seed}.safetensors", reward=models / _REWARD,
-            dynamics=models / _DYNAMICS,
+            dynamics=models / _DYNAMICS, value=models / _VALUE, plan_value=models / _PLAN_VALUE,
         )  # fmt: skip
 
     def save(self, folder: Path | str) -> None:
         """Write everything that planning needs into a folder, which can be copied and loaded without the project."""
         folder = Path(folder)
         self.model.save(folder / _DIFFUSION)
-        mechanisms: Mapping[str, Mechanism | None] = {_DYNAMICS: self.dynamics, _REWARD: self.reward}
+        mechanisms: Mapping[str, Mechanism | None] = {
+            _DYNAMICS: self.dynamics, _REWARD: self.reward, _VALUE: self.value,
+        }  # fmt: skip
         for name, mechanism in mechanisms.items():
             if mechanism is not None:
                 save_weights(folder / name, *mechanism_state(mechanism))
+        if self.plan_value is not None:
+            self.plan_value.save(folder / _PLAN_VALUE)
         write_json(folder / _PLANNER, {"task": asdict(self.task), "config": asdict(self.config)})
 
     def reset(self, seed: int | None = None) -> None:
@@ -167,8 +178,8 @@ class Planner:
         repeated = values.repeat_interleave(self.candidates, dim=0)
         tau = sample_plans(model, self.guide, repeated, self.config, self.generator, start)
         with torch.no_grad():
-            objective = self.guide.objective(tau).view(batch, self.candidates)
-            best = objective.argmax(dim=1)
+            merit = self.guide.merit(tau).view(batch, self.candidates)
+            best = merit.argmax(dim=1)
             row = torch.arange(batch, device=self._device)
             tau = tau.view(batch, self.candidates, model.horizon, -1)[row, best]
             returns, errors = self._expected(tau)
@@ -177,7 +188,7 @@ class Planner:
         if len(wrong):
             raise UserError(f"the plan from observation {names[wrong[0]]} is not finite; lower alpha or lambda_guide")
         self.plans_made += batch
-        chosen = objective[row, best].cpu().numpy()
+        chosen = merit[row, best].cpu().numpy()
         return Plans(plans[..., :action_dim], plans[..., action_dim:], chosen, returns, errors)
 
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
@@ -265,21 +276,30 @@ class Planner:
         s, a = tau[..., self.model.action_dim :], tau[..., : self.model.action_dim]
         returns = errors = torch.full((len(tau),), torch.nan)
         if self.reward is not None:
-            returns = (self.reward(s, a) * self.reward.target_scale + self.reward.target_mean).sum(dim=-1)
+            returns = self.reward.restore(self.reward(s, a)).sum(dim=-1)
         if self.dynamics is not None:
-            errors = (s[:, 1:] - self.dynamics(s[:, :-1], a[:, :-1])).square().sum(dim=-1).mean(dim=-1)
+            errors = transition_error(tau, self.model.action_dim, self.dynamics)
         return returns.cpu().numpy(), errors.cpu().numpy()
 
 
 def load_planner(
-    task: Task, config: EvaluateConfig, seed: int, *, model: Path, reward: Path, dynamics: Path | None
+    task: Task,
+    config: EvaluateConfig,
+    seed: int,
+    *,
+    model: Path,
+    reward: Path,
+    dynamics: Path | None,
+    value: Path | None = None,
+    plan_value: Path | None = None,
 ) -> Planner:
-    """The planner of a trained network, guided as `config` says.
+    """The planner of a trained network, guided as `config` says; of `value` and `plan_value` it reads what that needs.
 
     Raises:
-        UserError: a file is missing or damaged, or transition guidance is asked for without its model.
+        UserError: a file is missing or damaged, or what guides needs a model that is not given.
     """
-    network = DiffusionModel.load(model, choose_device())
+    device, needs = choose_device(), needed(task, config)
+    network = DiffusionModel.load(model, device)
     network.make_fast()
     return Planner(
         task,
@@ -288,6 +308,8 @@ def load_planner(
         load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
         load_mechanism(RewardModel, reward),
         seed,
+        value=load_mechanism(ValueModel, value) if value and "value" in needs else None,
+        plan_value=PlanValue.load(plan_value, device) if plan_value and "plan-value" in needs else None,
     )
 
 

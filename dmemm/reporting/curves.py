@@ -15,7 +15,9 @@ from dmemm.reporting.figures import COLOURS, plot_band
 from dmemm.reporting.formats import write
 
 _TERMS = {"total": "total, eq. 12", "wdiff": "diffusion loss", "tr": "transition loss", "rd": "reward loss"}
-_MECHANISMS = {"dynamics": "transition ensemble", "reward": "reward model"}
+_MECHANISMS = {
+    "dynamics": "transition ensemble", "reward": "reward model", "value": "value model", "plan_value": "value of plans",
+}  # fmt: skip
 _LINES = ("-", "--", ":")
 Curve = NDArray[np.void]
 
@@ -23,11 +25,11 @@ Curve = NDArray[np.void]
 def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Draw each loss over the gradient steps: a row a task, a column a loss, a line a variant, mean over seeds.
 
-    The last two columns have the mechanisms' held-out loss.
+    The last columns have the mechanisms' held-out loss.
 
     Args:
         curves: the CSV files of `train`, at TASK/VARIANT/seedN.csv.
-        mechanisms: those of `dynamics` and `reward`, at TASK/STAGE.csv.
+        mechanisms: those of `dynamics`, `reward`, `value` and `plan-value`, at TASK/STAGE.csv.
         outputs: one file a format, by suffix: .pdf or .png.
 
     Raises:
@@ -56,7 +58,7 @@ def _read(path: Path, columns: Sequence[str]) -> Curve:
 
 
 def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]], held_out: Mapping[tuple[str, str], Curve]) -> Figure:
-    figure = Figure(figsize=(15, 2.2 * len(tasks) + 0.6), layout="constrained")
+    figure = Figure(figsize=(20, 2.2 * len(tasks) + 0.6), layout="constrained")
     variants = list(dict.fromkeys(variant for own in tasks.values() for variant in own))
     styles: dict[str, dict[str, Any]] = {
         variant: {"color": COLOURS[i % len(COLOURS)], "linestyle": _LINES[i // len(COLOURS) % len(_LINES)]}

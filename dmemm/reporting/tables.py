@@ -18,7 +18,7 @@ Cells = dict[str, Cell]
 
 _TITLES = {1: "Locomotion", 2: "Mazes with a fixed goal (Maze2D) and with random goals (Multi2D)", 3: "Ablations"}
 _SUITES = {"table1": "locomotion", "table2": "mazes"}  # as `dvc exp show` heads its columns
-_ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide")
+_ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "only_weighting")
 _VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: _ABLATIONS}  # of every row
 _HEADINGS = {
     "task": "Task",
@@ -30,6 +30,7 @@ _HEADINGS = {
     "wo_lambda_tr": "w/o λ_tr",
     "wo_lambda_rd": "w/o λ_rd",
     "wo_tr_guide": "w/o transition guide",
+    "only_weighting": "weighting only",
     **NAMES,
 }
 # Variant → method in the published tables.
@@ -161,7 +162,7 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
             cells[f"{variant}_success_rate"] = rate
     if published is not None:
         for variant in variants:
-            key = (number, row.task, _METHODS[variant])
+            key = (number, row.task, _METHODS.get(variant, variant))
             mean_and_error = published.get(key, (None, None)) if row.data_source == "d4rl" else (None, None)
             cells[f"{variant}_published_mean"], cells[f"{variant}_published_plus_minus"] = mean_and_error
     return cells

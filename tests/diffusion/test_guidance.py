@@ -6,6 +6,7 @@ import torch
 from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.outcome import Outcome
 from dmemm.diffusion.process import Process
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
@@ -16,13 +17,14 @@ def guide(dtype=torch.float64, lambda_guide=0.3):
     torch.manual_seed(0)
     dynamics = DynamicsEnsemble(3, 2, 4, 16).to(dtype).requires_grad_(False)
     dynamics.target_scale.fill_(0.5)
-    return Guide(2, RewardModel(3, 2, 1, 16).to(dtype).requires_grad_(False), dynamics, lambda_guide)
+    reward = RewardModel(3, 2, 1, 16).to(dtype).requires_grad_(False)
+    return Guide(2, Outcome("reward", reward, None), dynamics, lambda_guide)
 
 
 def test_gradient_agrees_with_finite_differences():
     j = guide()
     tau = torch.randn(2, 4, 5, dtype=torch.float64)
-    gradient, h = j.gradient(tau), 1e-6
+    gradient, h = j.gradient(tau, tau, torch.zeros(2)), 1e-6
     for index in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(5)).tolist():
         up, down = tau.clone(), tau.clone()
         up[tuple(index)] += h
@@ -52,7 +54,18 @@ def diffusion_model(goal):
 
 
 def config(**changes):
-    values = {"alpha": 0.0, "lambda_guide": 0.0, "episodes": 1, "candidates": 1, "replan_every": 1, "t_stopgrad": 0}
+    values = {
+        "objective": "reward",
+        "discount": 0.9,
+        "termination_penalty": -3.0,
+        "veto": 0.0,
+        "alpha": 0.0,
+        "lambda_guide": 0.0,
+        "episodes": 1,
+        "candidates": 1,
+        "replan_every": 1,
+        "t_stopgrad": 0,
+    }
     return EvaluateConfig(**values | {"sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes)
 
 
@@ -71,7 +84,7 @@ def test_first_state_and_goal_are_exactly_what_was_given():
 def test_guidance_raises_its_objective_and_alpha_zero_does_nothing():
     model, j, values = diffusion_model(goal=False), guide(torch.float32, 0.01), torch.zeros(64, 6, 5)
     unguided = draw(model, j, 0.0, values)
-    assert torch.equal(unguided, draw(model, Guide(2, None, None, 0.0), 1.0, values))
+    assert torch.equal(unguided, draw(model, Guide(2), 1.0, values))
     guided = draw(model, j, 1.0, values)
     assert j.objective(guided).mean() > j.objective(unguided).mean()
 
@@ -107,7 +120,7 @@ def seeded():
 
 def test_a_warm_start_stays_near_the_plan_it_starts_from():
     torch.manual_seed(0)
-    model, values, j = diffusion_model(goal=False), torch.zeros(64, 6, 5), Guide(2, None, None, 0.0)
+    model, values, j = diffusion_model(goal=False), torch.zeros(64, 6, 5), Guide(2)
     first = sample_plans(model, j, values, config(), seeded())
     calls = []
     estimate, model.estimate = model.estimate, lambda *x: (calls.append(x), estimate(*x))[1]

@@ -89,6 +89,7 @@ def test_mppis_returns_are_those_of_a_loop_that_stops_at_the_end_of_the_episode(
                 state = policy.dynamics(state[None], action[None])[0]
                 if far(state * policy.scale[2:] + policy.center[2:]):
                     ended += 1
+                    total -= 100
                     break
             expected.append(total)
         got = policy.returns(s, plans, None)
@@ -157,7 +158,7 @@ def test_hd_goes_to_its_goal_in_an_open_maze(monkeypatch):
     assert away.mean() > 1 and (left < 0.6).all(), (away, left)
 
 
-def test_next_actions_and_their_rewards_are_those_of_a_loop():
+def test_next_actions_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     a, r = rng.normal(size=(23, 2)), rng.normal(size=23)
     raw = raw_data(np.zeros((23, 2)), a, np.zeros((23, 2)), r, 7)
@@ -167,8 +168,6 @@ def test_next_actions_and_their_rewards_are_those_of_a_loop():
         np.testing.assert_array_equal(
             blocks.actions[i].reshape(3, 2), [raw.actions[min(i + j, last)] for j in range(3)]
         )
-        expected = sum(float(raw.rewards[i + j]) for j in range(3) if i + j <= last)
-        assert blocks.rewards[i] == pytest.approx(expected, abs=1e-6)
 
 
 def test_hd_fills_in_its_subgoals_and_follows_the_whole_path():

@@ -9,10 +9,11 @@ from dmemm.config import EvaluateConfig
 from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
+from dmemm.models.plan_value import PlanValue
 from dmemm.planning import planner as planner_module
 from dmemm.planning.planner import Planner, Plans, follow
-from dmemm.tasks import get_task
+from dmemm.tasks import Task, get_task
 
 UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
 NORMALISER = Normaliser(
@@ -29,18 +30,24 @@ def model():
 
 
 TASK = get_task("maze2d-umaze")
+OWN = Task("walk", "Walk-v0", 20, 0.0, 1.0, {})
 
 
-def planner(candidates, seed=0, task=TASK, **changes):
+def planner(candidates, seed=0, task=TASK, without=(), **changes):
     torch.manual_seed(1)
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
     config = EvaluateConfig(
-        **{"alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
+        **{"objective": "reward", "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
+           "alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
            "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
     )  # fmt: skip
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
     reward.target_scale.fill_(2.0)
-    return Planner(task, config, model(), dynamics, reward, seed)
+    value = ValueModel(4, 0, 1, 16).requires_grad_(False)
+    plan_value = PlanValue({"horizon": 8, "transition_dim": 6, "diffusion_steps": 4}).requires_grad_(False)
+    given = {"dynamics": dynamics, "reward": reward, "value": value, "plan_value": plan_value}
+    given |= dict.fromkeys(without)
+    return Planner(task, config, model(), given.pop("dynamics"), given.pop("reward"), seed, **given)
 
 
 def test_plans_start_at_the_observation_and_end_at_the_goal_at_rest():
@@ -173,6 +180,64 @@ def test_a_saved_planner_is_whole_and_loads_anywhere(tmp_path, monkeypatch):
         dmemm.Planner.load("empty")
     with pytest.raises(UserError, match="nowhere: there is no folder tasks/ here"):
         dmemm.Planner.load("nowhere")
+
+
+@pytest.mark.parametrize("objective", ["reward", "return", "value", "plan_value"])
+def test_a_saved_planner_holds_what_its_objective_needs(objective, tmp_path):
+    made = planner(4, task=OWN, objective=objective, veto=1.0)
+    made.save(tmp_path)
+    loaded, observations = dmemm.Planner.load(tmp_path), np.ones((2, 4), np.float32)
+    ours, theirs = made.plan(observations), loaded.plan(observations)
+    for key, value in vars(ours).items():
+        np.testing.assert_array_equal(value, getattr(theirs, key))
+    needed = {"value": ["value"], "return": ["value"], "plan_value": ["plan_value"]}.get(objective, [])
+    assert {path.stem for path in tmp_path.iterdir()} == {"planner", "diffusion", "dynamics", "reward", *needed}
+
+
+@pytest.mark.parametrize(
+    ("changes", "without", "said"),
+    [
+        ({"objective": "reward"}, ["reward"], "--reward: objective reward needs it; .*`dmemm reward`"),
+        ({"objective": "return"}, ["value"], "--value: objective return needs it"),
+        ({"objective": "value"}, ["value"], "--value: objective value needs it"),
+        ({"objective": "plan_value"}, ["plan_value"], "--plan-value: objective plan_value needs it"),
+        ({"lambda_guide": 0.0, "veto": 0.5}, ["dynamics"], "--dynamics: transition guidance and the veto need it"),
+    ],
+)
+def test_what_the_objective_needs_is_asked_for_but_not_with_a_goal(changes, without, said):
+    with pytest.raises(UserError, match=said):
+        planner(1, task=OWN, without=without, **changes)
+    if "dynamics" not in without:
+        assert planner(4, without=without, **changes).candidates == 4
+
+
+def test_a_value_of_other_plans_is_refused():
+    made = planner(1, task=OWN, objective="plan_value")
+    made.plan_value.header["diffusion_steps"] = 5
+    with pytest.raises(UserError, match="--plan-value: trained on plans with .*: 5}, not .*: 4}; run `dmemm plan-"):
+        Planner(OWN, made.config, made.model, made.dynamics, None, plan_value=made.plan_value)
+
+
+def test_the_plan_with_the_largest_objective_less_the_veto_is_taken(monkeypatch):
+    made, drawn = planner(8, task=OWN, objective="value", lambda_guide=0.0, veto=2.0, alpha=0.0), []
+    real = planner_module.sample_plans
+    monkeypatch.setattr(planner_module, "sample_plans", lambda *x: drawn.append(real(*x)) or drawn[-1])
+    plans = made.plan(np.zeros((3, 4), np.float32))
+    assert len(drawn) == 1 and drawn[0].shape == (24, 8, 6)  # all candidates of all observations at once
+    for i in range(3):
+        merits = []
+        for tau in drawn[0][8 * i : 8 * i + 8]:
+            s, a = tau[:, 2:], tau[:, :2]
+            errors = [(s[t + 1] - made.dynamics(s[t : t + 1], a[t : t + 1])[0]).square().sum() for t in range(7)]
+            merits.append(float(made.value(s[1:]).mean() - 2.0 * sum(errors) / 7))
+        best = int(np.argmax(merits))
+        assert plans.values[i] == pytest.approx(merits[best], rel=1e-4)
+        expected = drawn[0][8 * i + best] * made.model.scale + made.model.center
+        np.testing.assert_allclose(plans.states[i], expected[:, 2:], atol=1e-6)
+
+
+def test_without_guide_and_veto_one_plan_is_as_good_as_many():
+    assert planner(8, lambda_guide=0.0, veto=0.0).candidates == 1
 
 
 def test_waypoints_follow_the_next_planned_state_and_the_last_for_ever():

@@ -26,7 +26,7 @@ def test_a_panel_has_a_line_for_each_variant_with_that_loss(tmp_path: Path) -> N
     seeds = {"dmemm": [_read(path, COLUMNS) for path in full], "diffuser": [_read(plain, COLUMNS)]}
     held_out = {("hopper-medium", "dynamics"): _read(ensemble, ("step", "held_out_loss"))}
     figure = _draw({"hopper-medium": seeds}, held_out)
-    total, _, transition, reward, dynamics, reward_model = figure.axes
+    total, _, transition, reward, dynamics, reward_model, *_ = figure.axes
     assert dynamics.lines[0].get_xydata().tolist() == [[10, -1], [20, -2]] and not reward_model.get_visible()
     assert [line.get_ydata().tolist() for line in total.lines] == [[2.5, 1], [7, 6]]
     assert len(transition.lines) == len(reward.lines) == 1

@@ -30,6 +30,7 @@ TINY = {
     "unet_mults": {"locomotion": [1, 2], "maze": [1, 2]},
     "train_steps": {"locomotion": 5, "maze": 5},
     "method_steps": 5,
+    "plan_value_steps": 5,
     "episodes": {"locomotion": 2, "maze": 2},
     "candidates": {"locomotion": 2, "maze": 2},
     "replan_every": {"locomotion": 4, "maze": 16},

@@ -9,12 +9,15 @@ from .conftest import TINY, Project, is_clean
 ALL = {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
 # What imports the modules on the left, with all that is made of it, at tiny settings (two tasks, one seed).
 BOTH = [f"{variant}_{suite}" for variant in ("diffuser", "dmemm") for suite in ("locomotion", "maze")]
-ABLATIONS = [f"{variant}_locomotion" for variant in ("wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide")]
+ABLATIONS = [
+    f"{variant}_locomotion"
+    for variant in ("wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "only_weighting", "wo_tr_guide")
+]
 POINTS = ["lambda_tr_locomotion", "lambda_rd_locomotion"]
 SCORES = {f"evaluate_{name}": 1 for name in [*BOTH, "multi2d_diffuser", "multi2d_dmemm", *ABLATIONS, *POINTS]}
 CONSISTENCY = {**{f"consistency_{name}": 1 for name in [*BOTH, *ABLATIONS]}, "consistency": 1}
 TABLES = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
-TRAINING = {**{f"train_{name}": 1 for name in [*BOTH, *ABLATIONS[:3], *POINTS]}, "curves": 1}
+TRAINING = {**{f"train_{name}": 1 for name in [*BOTH, *ABLATIONS[:-1], *POINTS]}, "curves": 1}
 AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1, "training": 1}
 
 
@@ -69,9 +72,11 @@ def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
 @pytest.mark.long
 def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_back(hollow):
     variants = hollow.folder / "dmemm/variants.py"
-    old = 'Variant("wo_tr_guide", "dmemm", {"lambda_guide": 0.0})'
+    old = 'Variant("wo_tr_guide", "dmemm", _UNGUIDED)'
     assert old in variants.read_text()
-    variants.write_text(variants.read_text().replace(old, old.replace("0.0", "0.5")))
+    variants.write_text(
+        variants.read_text().replace(old, old.replace("_UNGUIDED", '{"lambda_guide": 0.0, "veto": 0.5}'))
+    )
     planned = hollow.planned()
     assert planned == dict.fromkeys(
         ["evaluate_wo_tr_guide_locomotion", "consistency_wo_tr_guide_locomotion", "table3", "consistency"], 1
@@ -95,7 +100,7 @@ def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_bac
 def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     before = (hollow.folder / "results/table3.csv").read_text()
     hollow.set(tasks={"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]})
-    new = ["download", "segment", "dynamics", "reward", "train_dmemm", "train_diffuser"]
+    new = ["download", "segment", "dynamics", "reward", "value", "plan_value", "train_dmemm", "train_diffuser"]
     new += ["evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser"]
     new = [f"{stage}_locomotion" for stage in new]
     tables = ["consistency", "curves", "intervals", "training", "table1", "metrics"]
@@ -206,7 +211,8 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     task = "env: envs.pendulum:Pendulum\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
     task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
     (hollow.folder / "tasks/pendulum.yaml").write_text(task)
-    stages = ["download", "segment", "dynamics", "reward", "train_dmemm", "train_rvs", "train_study"]
+    stages = ["download", "segment", "dynamics", "reward", "value", "plan_value"]
+    stages += ["train_dmemm", "train_rvs", "train_study"]
     learning = {f"{stage}_locomotion": 1 for stage in stages}
     # What acts in the environment or asks where an episode ends.
     stages = ["train_morel", "pictures_dmemm", "consistency_dmemm", "consistency_study"]

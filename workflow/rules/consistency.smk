@@ -2,6 +2,8 @@
 
 
 def consistency_rule(name, variant, suite, results="results"):
+    values, options = GUIDED_BY[suite]
+
     rule:
         name:
             f"consistency_{name}_{suite}"
@@ -10,6 +12,7 @@ def consistency_rule(name, variant, suite, results="results"):
             model=f"{results}/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
             dynamics=DYNAMICS,
             reward=REWARD,
+            **values,
             raw=RAW,
             segments=SEGMENTS,
             code="results/code/consistency.txt",
@@ -27,12 +30,13 @@ def consistency_rule(name, variant, suite, results="results"):
             runtime=growing(60),
             gpu=GPU,
         params:
-            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed, suite),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm consistency {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
-            " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --raw {input.raw}"
-            " --segments {input.segments} --output {output.consistency} --set {params:q} > {log} 2>&1"
+            + " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --raw {input.raw}"
+            + options
+            + " --segments {input.segments} --output {output.consistency} --set {params:q} > {log} 2>&1"
 
 
 for name, variant in VARIANTS.items():

@@ -5,6 +5,7 @@ MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
 def evaluate_rule(name, variant, suite, results="results"):
     multi2d = name in MULTI2D
     data, task = ("maze2d-{maze}", "multi2d-{maze}") if multi2d else ("{task}", "{task}")
+    values, options = GUIDED_BY[suite]
 
     rule:
         name:
@@ -13,6 +14,7 @@ def evaluate_rule(name, variant, suite, results="results"):
             task=TASK.replace("{task}", task),
             model=f"{results}/models/{data}/{variant.network}/seed{{seed}}.safetensors",
             reward=REWARD.replace("{task}", data),
+            **values,
             statistics=STATISTICS.replace("{task}", data),
             **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
             code="results/code/evaluate.txt",
@@ -30,11 +32,12 @@ def evaluate_rule(name, variant, suite, results="results"):
             runtime=growing(720),
             gpu=GPU,
         params:
-            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed, suite),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm evaluate {argument(task)} {argument(variant.name)} {{wildcards.seed}}"
             + " --model {input.model} --reward {input.reward} --statistics {input.statistics}"
+            + options
             + (" --dynamics {input.dynamics}" if variant.transition_guided else "")
             + " --output {output.scores} --set {params:q} > {log} 2>&1"
 

@@ -1,4 +1,4 @@
-# Data → transition ensemble, reward model, diffusion networks.
+# Data → transition ensemble, reward model, values, diffusion networks.
 
 # Rules that differ by a variable are made in functions: Snakemake evaluates `shell:` when the job runs, and a loop's
 # variable would have its last value by then.
@@ -38,6 +38,37 @@ def mechanism_rule(stage, suite, config_class, weights):
 for suite in SUITES:
     mechanism_rule("dynamics", suite, DynamicsConfig, DYNAMICS)
     mechanism_rule("reward", suite, RewardConfig, REWARD)
+mechanism_rule("value", "locomotion", ValueConfig, VALUES["value"])
+
+
+rule plan_value_locomotion:
+    input:
+        task=TASK,
+        raw=RAW,
+        segments=SEGMENTS,
+        value=VALUES["value"],
+        code="results/code/plan_value.txt",
+    output:
+        weights=VALUES["plan_value"],
+        report=VALUES["plan_value"].replace(".safetensors", ".json"),
+        curve="results/mechanisms/{task}/plan_value.csv",
+    wildcard_constraints:
+        task=OF_SUITE["locomotion"],
+    log:
+        "logs/plan_value/{task}.log",
+    benchmark:
+        "logs/plan_value/{task}.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+        gpu=GPU,
+    params:
+        **assignments(config, PlanValueConfig.parameters(), suite="locomotion"),
+    shell:
+        "python -m dmemm plan-value {wildcards.task} --raw {input.raw} --segments {input.segments} --value {input.value}"
+        " --output {output.weights} --report {output.report} --curve {output.curve} --set {params:q} > {log} 2>&1"
+
 
 # The variants with a network of their own, and the points of Figure 1, which fix one weight to the {value} in their path.
 # A parameter that a variant fixes is none of its rule's: changing it reruns nothing of the variant.

@@ -1,5 +1,7 @@
 # Plans to look at, built on demand: results/pictures/dmemm/maze2d-umaze/seed0.png. dvc.yaml leaves them out.
 def pictures_rule(name, variant, suite):
+    values, options = GUIDED_BY[suite]
+
     rule:
         name:
             f"pictures_{name}_{suite}"
@@ -8,6 +10,7 @@ def pictures_rule(name, variant, suite):
             model=f"results/models/{{task}}/{variant.network}/seed{{seed}}.safetensors",
             dynamics=DYNAMICS,
             reward=REWARD,
+            **values,
             code="results/code/pictures.txt",
         output:
             png=report(
@@ -35,12 +38,13 @@ def pictures_rule(name, variant, suite):
             runtime=growing(60),
             gpu=GPU,
         params:
-            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed),
+            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed, suite),
             **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
         shell:
             f"python -m dmemm pictures {{wildcards.task}} {argument(variant.name)} {{wildcards.seed}}"
-            " --model {input.model} --dynamics {input.dynamics} --reward {input.reward} --output {output.png}"
-            " --denoising {output.denoising} --animation {output.gif} --set {params:q} > {log} 2>&1"
+            + " --model {input.model} --dynamics {input.dynamics} --reward {input.reward}"
+            + options
+            + " --output {output.png} --denoising {output.denoising} --animation {output.gif} --set {params:q} > {log} 2>&1"
 
 
 for name, variant in VARIANTS.items():

@@ -12,6 +12,7 @@ def scores(tasks, variants):
     )
 
 
+ABLATIONS = [name for name in VARIANTS if name != "diffuser"]
 COLUMNS = [*config["methods"], "diffuser", "dmemm"]
 TABLES = {
     # number: (what the report calls it, keys of the lists it is made of, score files)
@@ -28,7 +29,7 @@ TABLES = {
     3: (
         "3: Ablations",
         ["ablation_tasks", "seeds"],
-        scores(config["ablation_tasks"], ["dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide"]),
+        scores(config["ablation_tasks"], ABLATIONS),
     ),
 }
 
@@ -180,7 +181,8 @@ rule curves:
         ],
         mechanisms=expand(
             "results/mechanisms/{task}/{stage}.csv", task=ROWS, stage=["dynamics", "reward"]
-        ),
+        )
+        + expand("results/mechanisms/{task}/{stage}.csv", task=config["tasks"]["locomotion"], stage=list(VALUES)),
         code="results/code/curves.txt",
     output:
         **figure_outputs("curves", "Learning curves"),

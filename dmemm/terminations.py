@@ -1,0 +1,36 @@
+"""The states in which episodes terminate, as planned and learned states are judged by them.
+
+A task file names such a function, `module:function`. It takes states (..., Ds) in the environment's units, PyTorch's
+or NumPy's, and returns bool (...).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from dmemm.tasks import FOLDER, Task, load_object
+
+
+def hopper(states: Any) -> Any:
+    """Hopper-v4 of Gymnasium: the height is at most 0.7, the angle beyond ±0.2, or any other entry beyond ±100."""
+    healthy = (states[..., 0] > 0.7) & (abs(states[..., 1]) < 0.2) & (abs(states[..., 1:]) < 100).all(-1)
+    return ~healthy
+
+
+def walker2d(states: Any) -> Any:
+    """Walker2d-v4 of Gymnasium: the height is outside (0.8, 2) or the angle outside (-1, 1)."""
+    healthy = (states[..., 0] > 0.8) & (states[..., 0] < 2.0) & (abs(states[..., 1]) < 1.0)
+    return ~healthy
+
+
+def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | None:
+    """The task's termination function, for normalised states (..., Ds); None if its episodes never end early.
+
+    Args:
+        task: names it.
+        center: of the states' normaliser, shape (Ds,).
+        scale: its scale, shape (Ds,).
+    """
+    if not task.terminal:
+        return None
+    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
+    return lambda states: terminal(states * scale + center)
