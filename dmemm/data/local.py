@@ -22,6 +22,13 @@ from dmemm.tasks import Task
 
 MAZE_NOISE = 0.5
 _LOG_STD = (-20.0, 2.0)
+# Of a task's level: the levels of the policies.
+_LEVELS = {
+    "expert": ("expert",),
+    "medium": ("medium",),
+    "medium-expert": ("medium", "expert"),
+    "medium-replay": ("replay", "medium"),
+}
 
 Floats = NDArray[np.float32]
 # observation, action, reward, terminal, timeout, next observation
@@ -42,7 +49,9 @@ class Policy:
     def of(cls, tensors: Mapping[str, Any], steps: int) -> "Policy":
         """The actor after so many gradient steps, in a file of several."""
         names = [(f"{steps}.weight{layer}", f"{steps}.bias{layer}") for layer in range(3)]
-        return cls(tuple((np.float32(tensors[weight]), np.float32(tensors[bias])) for weight, bias in names))
+        return cls(
+            tuple((tensors[weight].astype(np.float32), tensors[bias].astype(np.float32)) for weight, bias in names)
+        )
 
     def sample(self, observation: Floats, rng: np.random.Generator) -> Floats:
         """Draw an action, shape (Da,), for an observation of shape (Ds,)."""
@@ -71,8 +80,16 @@ def load_policies(body: str) -> tuple[list[dict[str, Any]], list[Policy]]:
 def policies_of_level(body: str, level: str) -> list[Policy]:
     """The policies that collect a level in equal shares: of `medium-replay` all up to the medium one."""
     table, policies = load_policies(body)
-    wanted = {"medium-replay": ("replay", "medium")}.get(level, tuple(level.split("-")))
-    return [policy for row, policy in zip(table, policies, strict=True) if row["level"] in wanted]
+    return [policy for row, policy in zip(table, policies, strict=True) if row["level"] in _LEVELS[level]]
+
+
+def best_score(task: Task) -> float | None:
+    """The score of the best policy that collects the task's data; None in mazes."""
+    if task.is_maze:
+        return None
+    table, _ = load_policies(task.body)
+    levels = _LEVELS[task.data["local"]]
+    return max(task.score(row["return_mean"]) for row in table if row["level"] in levels)
 
 
 def collect(task: Task, steps: int, seed: int) -> RawData:

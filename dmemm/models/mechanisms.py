@@ -65,7 +65,7 @@ class Mechanism(nn.Module):
         self.register_buffer("target_scale", torch.ones(target_dim))
 
     def outputs(self, s: Tensor, a: Tensor, first: int | None = None) -> Tensor:
-        """Raw outputs, or the `first` ones, shape (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
+        """Raw outputs, or the `first` ones: (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
         x = torch.cat([s, a], dim=-1)
         return self.network(x if x.dim() == 3 else x.expand(self.members, -1, -1), first)
 

@@ -3,8 +3,9 @@
     python workflow/scripts/choose_policies.py policies
 
 Every checkpoint is rolled out as the data are, its actions sampled. The expert is the checkpoint with the highest mean
-return less its deviation, the medium one the first to reach nine tenths of D4RL's medium return, and the replay ones are
-those before it, from the random start on, evenly spread. Writes dmemm/data/policies/BODY.safetensors, its header the table.
+return less its deviation, the medium one the first to reach nine tenths of D4RL's medium return, and the replay ones
+are those before it, from the random start on, evenly spread. Writes dmemm/data/policies/BODY.safetensors, whose header
+holds the table.
 """
 
 import argparse

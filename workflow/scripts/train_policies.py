@@ -18,6 +18,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,10 @@ class SoftActorCritic:
         with torch.no_grad():
             torch._foreach_lerp_(self.targets, self.critics, POLYAK)
 
+    def _repeat(self, count: int) -> None:
+        for _ in range(count):
+            self.step()
+
     @staticmethod
     def _descend(loss: Tensor, parameters: Layers, optimiser: torch.optim.Adam) -> None:
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
@@ -140,7 +145,7 @@ class SoftActorCritic:
         for _ in range(3):  # makes the optimisers' states
             self.step()
         if self.device.type != "cuda":
-            return lambda: [self.step() for _ in range(count)]
+            return partial(self._repeat, count)
         stream = torch.cuda.Stream()  # a capture needs a few steps on another stream first
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -291,10 +296,10 @@ def main() -> None:
         if time.monotonic() - shown > 20:
             shown = time.monotonic()
             rate = (agent.count - before) / (shown - began)
-            scores = [
+            texts = [
                 f"{body} {np.mean(recent or [0]):.0f}" for body, recent in zip(ENVIRONMENTS, bodies.recent, strict=True)
             ]
-            print(f"step {agent.count}, {rate:.0f} a second, last 20 returns: {', '.join(scores)}", flush=True)
+            print(f"step {agent.count}, {rate:.0f} a second, last 20 returns: {', '.join(texts)}", flush=True)
     scores = [float(np.mean(recent)) if recent else math.nan for recent in bodies.recent]
     history.append({"step": agent.count, **dict(zip(ENVIRONMENTS, scores, strict=True))})
     for index, (body, (s_dim, a_dim)) in enumerate(zip(ENVIRONMENTS, SIZES, strict=True)):
