@@ -35,6 +35,7 @@ def calibrate(
     Raises:
         UserError: as `evaluate`.
     """
+    source = read_json(statistics_path)["data_source"]
     tried: list[dict[str, Any]] = []
     for shown, setting in settings(task, config).items():
         planner = load_planner(
@@ -53,14 +54,13 @@ def calibrate(
             result |= {"plans": episodes.plans, "planning_seconds": round(episodes.planning_seconds, 3)}
             print(f"{result['setting']}: {sum(result['scores']) / len(result['scores']):.1f}")
         tried.append(result)
-    statistics = read_json(statistics_path)
     write_json(
         output,
         {
             "task": task.name,
             "variant": variant,
             "seed": seed,
-            "data_source": statistics["data_source"],
+            "data_source": source,
             "episodes": config.guide_episodes,
             "settings": tried,
         },

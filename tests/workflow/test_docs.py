@@ -45,6 +45,8 @@ def test_snakemake_knows_how_to_make_every_file_that_the_pages_ask_for(documente
         planned["evaluate_unguided_locomotion"] == 1
         and planned["pictures_dmemm_maze"] == 1
         and planned["estimators"] == 1
+        and planned["guide_task"] == 1
+        and planned["calibrate_dmemm_locomotion"] == 1
     )
 
 
