@@ -41,7 +41,7 @@ _TRAINING = TrainConfig(
     unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
     first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
 )  # fmt: skip
-_CANDIDATES = 16  # plans of the upper level
+_CANDIDATES = 8  # plans of the upper level
 _PLANNING = EvaluateConfig(
     objective="value", discount=_VALUE.discount, termination_penalty=_VALUE.termination_penalty, veto=0.0, alpha=0.001,
     lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
