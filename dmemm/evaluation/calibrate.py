@@ -9,7 +9,7 @@ from typing import Any
 from dmemm.config import CalibrateConfig
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.planning.planner import load_planner
+from dmemm.planning.planner import Planner, load_models
 from dmemm.planning.rollout import CALIBRATION, run_episodes
 from dmemm.tasks import Task
 
@@ -36,12 +36,12 @@ def calibrate(
         UserError: as `evaluate`.
     """
     source = read_json(statistics_path)["data_source"]
+    models = load_models(
+        model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path, plan_value=plan_value_path
+    )
     tried: list[dict[str, Any]] = []
     for shown, setting in settings(task, config).items():
-        planner = load_planner(
-            task, setting, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
-            plan_value=plan_value_path,
-        )  # fmt: skip
+        planner = Planner(task, setting, seed=seed, **models)
         result: dict[str, Any] = {"setting": dict(shown), "scores": None, "plans": 0, "planning_seconds": 0.0}
         try:
             episodes = run_episodes(task, planner, episodes=config.guide_episodes, seed=seed, offset=CALIBRATION)

@@ -108,7 +108,9 @@ class Env(gym.Env[Any, Any]):
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, fails: float, seed: int = 3) -> dict[str, Any]:
     """Calibrate an actor whose action is α, and whose plan is not finite where α is `fails`."""
 
-    def load_planner(task: Task, setting: CalibrateConfig, seed: int, **paths: Path) -> Any:
+    def planner(task: Task, setting: CalibrateConfig, seed: int, **models: str) -> Any:
+        assert models == {"model": "network", "value": "V"}
+
         def act(observations: Any, goals: Any, running: Any) -> Any:
             if setting.alpha == fails:
                 raise UserError("the plan from observation 0 is not finite; lower alpha or lambda_guide")
@@ -120,7 +122,8 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, fails: float, seed: int =
 
     monkeypatch.setattr(Env, "seeds", [])
     monkeypatch.setattr(rollout, "make_env", lambda task: Env())
-    monkeypatch.setattr(module, "load_planner", load_planner)
+    monkeypatch.setattr(module, "Planner", planner)
+    monkeypatch.setattr(module, "load_models", lambda **paths: {"model": "network", "value": "V"})
     (folder / "statistics.json").write_text('{"data_source": "local"}')
     calibrate(
         HOPPER, "dmemm", config(guide_grid={"alpha": [0.25, 0.5, 0.75]}, alpha=0.5, guide_episodes=2), seed,
