@@ -71,7 +71,8 @@ def stage(request, tmp_path_factory):
         local = "local_steps={locomotion: 3000, maze: 3000}"
         assert main(["download", task, "--output", "raw.h5", "--statistics", "s.json", "--set", local]) == 0
         assert main(["segment", task, "--raw", "raw.h5", "--output", "w.h5", "--set", horizon, "held_out=0.3"]) == 0
-        for name in ("dynamics", "reward"):
+        values = [] if task.startswith("maze") else ["value"]
+        for name in ["dynamics", "reward", *values]:
             files = ["--raw", "raw.h5", "--output", f"{name}.safetensors", "--report", f"{name}.json"]
             files += ["--curve", f"{name}.csv"]
             assert main([name, task, *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
@@ -79,10 +80,9 @@ def stage(request, tmp_path_factory):
         files += ["--segments", "w.h5"]
         out = ["--output", "m.safetensors", "--curve", "c.csv", "--report", "t.json"]
         assert main(["train", task, "dmemm", "0", *files, *out, "--set", *sizes]) == 0
+        files += ["--model", "m.safetensors", *(f"--{name}={name}.safetensors" for name in values)]
         for output in ("one.json", "again.json"):
-            assert (
-                main(["consistency", task, "dmemm", "0", *files, "--model", "m.safetensors", "--output", output]) == 0
-            )
+            assert main(["consistency", task, "dmemm", "0", *files, "--output", output]) == 0
     return task, path
 
 
