@@ -17,9 +17,10 @@ from dmemm.methods.base import load_policy
 from dmemm.methods.morel import PessimisticModel
 from dmemm.methods.offline import relabelled
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.stages import METHODS_ENVIRONMENT
 from dmemm.tasks import Task, get_task
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 HOPPER = get_task("hopper-medium-expert")
 STEPS = {"iql": 400, "morel": 700, "bc": 200}  # of methods that are to learn something
 
@@ -36,30 +37,35 @@ def data(task: Task, steps=600, length=50) -> RawData:
     return RawData(s, a, 10 * good.astype(np.float32), ended & ~timeouts, timeouts, s, "local", task.name)
 
 
-def train(folder: Path, task: Task, method: str, steps: int, seed: int = 0) -> Path:
-    """Train, once in a folder: the library takes seconds to start."""
-    model = folder / f"{method}{seed}.safetensors"
-    if model.exists():
-        return model
-    write_raw(folder / "raw.hdf5", [data(task)])
-    options = ["--raw", folder / "raw.hdf5", "--output", model, "--report", folder / "report.json"]
-    command = [sys.executable, "-m", "dmemm", "train-method", task.name, method, str(seed), *map(str, options)]
-    done = subprocess.run(
-        [*command, "--set", f"method_steps={steps}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def words(folder: Path, method: str, seed: int = 0) -> list[str]:
+    """The command line of a training, whose data it writes."""
+    task = get_task("maze2d-umaze") if method == "dt" else HOPPER
+    raw = folder / f"{task.name}.hdf5"
+    write_raw(raw, [data(task)])
+    files = ["--raw", raw, "--output", folder / f"{method}{seed}.safetensors", "--report", folder / "report.json"]
+    steps = f"method_steps={STEPS.get(method, 2)}"
+    return ["train-method", task.name, method, str(seed), *map(str, files), "--set", steps]
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("trained")
+    """Every method, trained in one process of their environment: the library takes seconds to start."""
+    folder = tmp_path_factory.mktemp("trained")
+    trainings = [words(folder, method) for method in BY_D3RLPY] + [words(folder, "bcq", seed=1)]
+    code = f"import sys, dmemm.cli; sys.exit(any(map(dmemm.cli.main, {trainings})))"
+    run([str(ROOT / METHODS_ENVIRONMENT / "bin/python"), "-c", code])
+    return folder
 
 
 @pytest.mark.parametrize("method", BY_D3RLPY)
 def test_each_method_is_trained_loaded_and_seeded(method, folder):
     task = get_task("maze2d-umaze") if method == "dt" else HOPPER
-    path = train(folder, task, method, STEPS.get(method, 2))
+    path = folder / f"{method}0.safetensors"
     s = data(task).observations
     goals = s[5:10, :2] if task.has_goal else None
 
@@ -77,14 +83,15 @@ def test_each_method_is_trained_loaded_and_seeded(method, folder):
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_path):
-    policies = [train(path, HOPPER, "bcq", 2, seed) for path, seed in ((folder, 0), (tmp_path, 0), (tmp_path, 1))]
+    run([sys.executable, "-m", "dmemm", *words(tmp_path, "bcq")])
+    policies = [folder / "bcq0.safetensors", tmp_path / "bcq0.safetensors", folder / "bcq1.safetensors"]
     one, again, other = (path.read_bytes() for path in policies)
     assert one == again != other
 
 
 @pytest.mark.parametrize("method", STEPS)
 def test_values_tell_the_better_actions_and_imitation_does_not(method, folder):
-    policy = load_policy(HOPPER, method, 0, train(folder, HOPPER, method, STEPS[method]))
+    policy = load_policy(HOPPER, method, 0, folder / f"{method}0.safetensors")
     actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
     assert abs(actions.mean()) < 0.3 if method == "bc" else actions.mean() > 0.45, actions.mean()
 

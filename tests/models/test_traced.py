@@ -3,18 +3,20 @@
 import pytest
 import torch
 
-from dmemm.models.traced import _WORTH, Traced
+from dmemm.models import traced as module
+from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
 
 
 @pytest.mark.parametrize(("horizon", "width"), [(7, 8), (128, 32)])
-def test_a_traced_network_gives_what_the_network_gives_for_any_number_of_plans(horizon, width):
+def test_a_traced_network_gives_what_the_network_gives_for_any_number_of_plans(horizon, width, monkeypatch):
+    monkeypatch.setattr(module, "_WORTH", 3)
     torch.manual_seed(0)
     network = TemporalUnet(6, width, (1, 2)).requires_grad_(False).eval()
     plans, k = torch.randn(17, horizon, 6), torch.arange(17) % 10
     traced, ran = Traced(network), []
     for count in (1, 5, 17):
-        for _ in range(_WORTH):
+        for _ in range(3):
             before = traced(plans[:count], k[:count])
     expected = [
         (count, shift, network(plans[:count] + shift, k[:count])) for count in (1, 4, 5, 7, 17) for shift in (0, 1)

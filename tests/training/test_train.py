@@ -66,16 +66,16 @@ def train(*names, **options):
 
 def test_loss_falls_and_the_curve_has_every_term(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert train("dmemm", "m.safetensors", steps=400) == 0
+    assert train("dmemm", "m.safetensors", "learning_rate=0.01", steps=200) == 0
     with open("curve.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["step", "total", "wdiff", "tr", "rd"]
-    assert len(rows) == 100 and rows[-1]["step"] == "400"
+    assert len(rows) == 100 and rows[-1]["step"] == "200"
     record = json.loads(Path("t.json").read_text())
-    assert (record["task"], record["variant"], record["seed"], record["steps"]) == ("hopper-medium", "dmemm", 0, 400)
+    assert (record["task"], record["variant"], record["seed"], record["steps"]) == ("hopper-medium", "dmemm", 0, 200)
     assert record["seconds"] > 0 and record["parameters"] > 1000
     wdiff = np.array([float(row["wdiff"]) for row in rows])
-    assert wdiff[-10:].mean() < 0.85 * wdiff[:3].mean()  # 0.7 as measured: most of the noise cannot be told
+    assert wdiff[-10:].mean() < 0.85 * wdiff[:3].mean()  # 0.78 as measured: most of the noise cannot be told
 
 
 @pytest.mark.parametrize("off", ["reward_loss={locomotion: false, maze: false}", "lambda_rd=0"])
