@@ -81,9 +81,8 @@ def stage(request, tmp_path_factory):
         out = ["--output", "m.safetensors", "--curve", "c.csv", "--report", "t.json"]
         assert main(["train", task, "dmemm", "0", *files, *out, "--set", *sizes]) == 0
         for output in ("one.json", "again.json"):
-            assert (
-                main(["consistency", task, "dmemm", "0", *files, "--model", "m.safetensors", "--output", output]) == 0
-            )
+            planned = ["--model", "m.safetensors", "--output", output, "--set", "objective=reward"]
+            assert main(["consistency", task, "dmemm", "0", *files, *planned]) == 0
     return task, path
 
 
@@ -135,7 +134,7 @@ def test_without_held_out_windows_it_says_what_to_do(stage, monkeypatch, capsys)
     assert main(["segment", task, "--raw", "raw.h5", "--output", "none.h5", "--set", "held_out=0"]) == 0
     files = ["--raw", "raw.h5", "--segments", "none.h5", "--model", "m.safetensors", "--output", "never.json"]
     files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
-    assert main(["consistency", task, "dmemm", "0", *files]) == 1
+    assert main(["consistency", task, "dmemm", "0", *files, "--set", "objective=reward"]) == 1
     assert "none.h5: no held-out windows to plan from; raise held_out" in capsys.readouterr().err
     assert not (path / "never.json").exists()
 
