@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dmemm import stages
 from dmemm.config import (
+    CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
     EpisodesConfig,
@@ -44,6 +45,7 @@ _READS = {
     "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`",
                    f"results/mechanisms/{_TASK}/dynamics.csv"),
     "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
+    "calibrations": ("scores of each setting, of `calibrate`", f"results/calibrate/dmemm/{_TASK}/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }  # fmt: skip
 _METHOD = "mppi"
@@ -51,7 +53,7 @@ _NAMES = {
     "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
     "method": f"another method: {', '.join(METHODS)}",
 }
-_LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "tables", "outputs")
+_LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "calibrations", "tables", "outputs")
 
 _TABLES = ("csv", "md", "html", "tex")
 _FIGURES = ("png", "pdf")
@@ -155,6 +157,11 @@ def parser() -> argparse.ArgumentParser:
         optional=["value", "plan-value"],
         writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
     )  # fmt: skip
+    _stage(
+        subcommands, "calibrate", config=CalibrateConfig, of="variant",
+        reads=["model", "reward", "value", "plan-value", "dynamics", "statistics"], optional=["value", "plan-value"],
+        writes={"output": ("scores of each setting, JSON", _READS["calibrations"][1])},
+    )  # fmt: skip
     method = f"{_MODELS}/{_METHOD}/seed0"
     _stage(
         subcommands, "train-method", config=MethodConfig, of="method",
@@ -198,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
         ("consistency-table", ["consistency"], "consistency",
          _TABLES + _FIGURES),
         ("study", ["scores", "consistency"], "estimators", _TABLES + _FIGURES),
+        ("guide", ["calibrations"], "guide", _TABLES + _FIGURES),
     ):  # fmt: skip
         _stage(subcommands, name, reads=reads, writes=_outputs(stem, *kinds))
     _stage(

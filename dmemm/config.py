@@ -86,7 +86,7 @@ class StageConfig:
 
 def _choose(value: Any, key: str, task: Task) -> Any:
     value = task.parameters.get(key, value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and key != "guide_grid":  # which is the same for all
         for name in (task.suite, task.body):
             if name in value:
                 return _choose(value[name], key, task)
@@ -191,6 +191,14 @@ class EvaluateConfig(StageConfig):
     sampling_steps: int
     warm_start: int
     execute: Literal["actions", "waypoints"]
+
+
+@dataclass(frozen=True)
+class CalibrateConfig(EvaluateConfig):
+    """The choice of the guide: the settings that are tried, and on how many episodes."""
+
+    guide_grid: Mapping[str, Sequence[Any]]
+    guide_episodes: int
 
 
 @dataclass(frozen=True)

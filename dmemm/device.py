@@ -43,7 +43,7 @@ def _lock(name: str) -> bool:
 
 
 # Parameters from which a network on a CPU gains by bfloat16; a smaller one loses more by the conversions.
-LARGE = 1_000_000
+LARGE = 500_000
 
 
 def mixed_precision(device: torch.device, parameters: int) -> torch.autocast:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dmemm.config import (
+    CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
     EpisodesConfig,
@@ -118,13 +119,18 @@ def train(arguments: argparse.Namespace) -> None:
     )
 
 
-def _plan(arguments: argparse.Namespace, run: Callable[..., None], **paths: Path) -> None:
+def _plan(
+    arguments: argparse.Namespace,
+    run: Callable[..., None],
+    config: type[EvaluateConfig] = EvaluateConfig,
+    **paths: Path,
+) -> None:
     """Run a stage that plans with a trained network."""
     task, variant = get_task(arguments.task), get_variant(arguments.variant)
     run(
         task,
         variant.name,
-        EvaluateConfig.resolve(_params(arguments, EvaluateConfig), task, variant),
+        config.resolve(_params(arguments, config), task, variant),
         arguments.seed,
         model_path=arguments.model,
         dynamics_path=arguments.dynamics,
@@ -141,6 +147,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from dmemm.evaluation.evaluate import evaluate
 
     _plan(arguments, evaluate, statistics_path=arguments.statistics)
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Try other settings of the guide."""
+    from dmemm.evaluation.calibrate import calibrate
+
+    _plan(arguments, calibrate, CalibrateConfig, statistics_path=arguments.statistics)
 
 
 def train_method(arguments: argparse.Namespace) -> None:
@@ -245,6 +258,13 @@ def study(arguments: argparse.Namespace) -> None:
     from dmemm.reporting.study import write_study
 
     write_study(arguments.scores, arguments.consistency, arguments.outputs)
+
+
+def guide(arguments: argparse.Namespace) -> None:
+    """Compare the guide's settings."""
+    from dmemm.reporting.guide import write_guide
+
+    write_guide(arguments.calibrations, arguments.outputs)
 
 
 def consistency_table(arguments: argparse.Namespace) -> None:

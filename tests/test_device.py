@@ -15,6 +15,8 @@ from dmemm.device import choose_device
 from workflow.dvc_yaml import loaded_rules
 from workflow.stages import gpus
 
+from .checkout import copy_tracked
+
 
 @pytest.fixture
 def three_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -91,7 +93,11 @@ def test_jobs_queue_for_the_devices_that_they_may_use(
     assert gpus() == count
 
 
-def test_snakemake_counts_the_devices_and_stages_with_a_network_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snakemake_counts_the_devices_and_stages_with_a_network_take_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy_tracked(tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.delenv("DMEMM_DEVICE", raising=False)
     with loaded_rules() as rules:

@@ -29,8 +29,8 @@ WILDCARD = re.compile(r"\{(\w+)\}")
 VARIANT_RULE = re.compile(r"(?:train|evaluate|consistency)_(\w+?)(?:_locomotion)?")
 # Built on demand only: `dvc repro` means the tables and the figure. Table 3 and Figure 1 are for locomotion.
 UNVERSIONED = (
-    r"estimators|ranking|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|pictures_\w+"
-    r"|code_(study|pictures|ranking)"
+    r"estimators|ranking|guide(_task)?|code_(study|pictures|ranking|guide|calibrate)"
+    r"|\w+_study(_plain)?_[a-z]+|\w+_(wo|only|lambda)_\w+_maze|(pictures|calibrate)_\w+"
 )
 
 # Outputs, by name, that DVC shows and not only keeps.

@@ -114,7 +114,7 @@ def named_files(task: Task) -> list[tuple[str, str]]:
     These are its data, and modules in this folder with its environment and its termination function.
     """
     named = [(str(Path(own).expanduser()), f"data/raw/{task.name}.hdf5")] if (own := task.data.get("own")) else []
-    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "study/*")]
+    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "calibrate", "study/*")]
     made.append(f"results/models/{task.name}/morel/*")  # it learns where episodes end
     for module, colon, _ in (name.partition(":") for name in (task.env, task.terminal)):
         if colon and module.partition(".")[0] != "dmemm":

@@ -31,9 +31,11 @@ def download(task: Task, config: DownloadConfig, output: Path, statistics_output
     entry = task.data[source]
     expected: Mapping[str, Any] = entry if source == "d4rl" else {}
     blocks: Iterable[RawData]
+    ceiling = None
     if source == "local":
-        from dmemm.data.local import collect
+        from dmemm.data.local import best_score, collect
 
+        ceiling = best_score(task)
         blocks = [collect(task, config.local_steps, config.data_seed)]
     elif source == "minari":
         from dmemm.data import minari
@@ -48,7 +50,8 @@ def download(task: Task, config: DownloadConfig, output: Path, statistics_output
     differences = d4rl.differences(result, expected)
     if differences:
         warnings.append(f"{task.name}: NOT D4RL'S DATA? {'; '.join(differences)}")
-    write_json(statistics_output, result | {"expected": expected, "warnings": warnings})
+    result |= {"best_policy_score": ceiling, "expected": expected, "warnings": warnings}
+    write_json(statistics_output, result)
     known = f" (D4RL's: {expected['return_mean']} ± {expected['return_std']})" if "return_mean" in expected else ""
     print(
         f"download {task.name} from {source}: {result['transitions']} transitions in {result['episodes']} episodes,"

@@ -1,16 +1,18 @@
 """Data collected on this machine, where D4RL's cannot be had. It follows D4RL's recipes but is never to be called D4RL.
 
-Mazes: one long trajectory between random goals. Locomotion: linear policies found by `dmemm.data.search`.
+Mazes: one long trajectory between random goals. Locomotion: policies of soft actor-critic, their actions sampled, from
+workflow/scripts/train_policies.py.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from dmemm.data.maze_controller import Navigator, cell_of
 from dmemm.data.raw import RawData
@@ -19,32 +21,75 @@ from dmemm.progress import progress
 from dmemm.tasks import Task
 
 MAZE_NOISE = 0.5
-LOCOMOTION_NOISE = 0.1
-# `medium` is the iterate whose return is nearest to this share of the best one's.
-MEDIUM_SHARE = 0.5
+_LOG_STD = (-20.0, 2.0)
+# Of a task's level: the levels of the policies.
+_LEVELS = {
+    "expert": ("expert",),
+    "medium": ("medium",),
+    "medium-expert": ("medium", "expert"),
+    "medium-replay": ("replay", "medium"),
+}
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 # observation, action, reward, terminal, timeout, next observation
 Transition = tuple[Any, Any, float, bool, bool, Any]
 
 
-def load_policies(body: str) -> list[dict[str, Any]]:
-    """Iterates of the search for `body`, from random to best.
+@dataclass(frozen=True)
+class Policy:
+    """An actor of soft actor-critic, a = tanh(N(mean(s), std(s))), which collects data; two hidden layers.
+
+    Attributes:
+        layers: weight (out, in) and bias (out,) of each layer, float32.
+    """
+
+    layers: tuple[tuple[Floats, Floats], ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Any], steps: int) -> "Policy":
+        """The actor after so many gradient steps, in a file of several."""
+        names = [(f"{steps}.weight{layer}", f"{steps}.bias{layer}") for layer in range(3)]
+        return cls(
+            tuple((tensors[weight].astype(np.float32), tensors[bias].astype(np.float32)) for weight, bias in names)
+        )
+
+    def sample(self, observation: Floats, rng: np.random.Generator) -> Floats:
+        """Draw an action, shape (Da,), for an observation of shape (Ds,)."""
+        x = observation
+        for weight, bias in self.layers[:-1]:
+            x = np.maximum(weight @ x + bias, 0)
+        weight, bias = self.layers[-1]
+        mean, log_std = np.split(weight @ x + bias, 2)
+        noise = rng.standard_normal(len(mean), np.float32)
+        return np.tanh(mean + np.exp(np.clip(log_std, *_LOG_STD)) * noise)
+
+
+def load_policies(body: str) -> tuple[list[dict[str, Any]], list[Policy]]:
+    """The policies of `body` from random to expert, and what is known of each.
 
     Returns:
-        For each: `weights` (Da, Ds) and `bias` (Da,) of the policy `clip(weights @ observation + bias, -1, 1)`, and
-        `return_mean` and `return_std` as measured with action noise at the time of the search.
+        For each `steps` (of its training), `level` (replay, medium or expert), `seed`, and `return_mean` and
+        `return_std` of its episodes with sampled actions; and the policies.
     """
-    iterates = json.loads((Path(__file__).parent / "policies" / f"{body}.json").read_text())
-    return [item | {"weights": np.array(item["weights"]), "bias": np.array(item["bias"])} for item in iterates]
+    with safe_open(Path(__file__).parent / "policies" / f"{body}.safetensors", "np") as file:
+        table = json.loads(file.metadata()["policies"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    return table, [Policy.of(tensors, row["steps"]) for row in table]
 
 
-def policies_of_level(body: str, level: str) -> list[dict[str, Any]]:
-    """The policies whose transitions make up a level in equal shares: `expert`, or one of the tasks' levels."""
-    iterates = load_policies(body)
-    best = iterates[-1]
-    medium = min(iterates, key=lambda item: abs(item["return_mean"] - MEDIUM_SHARE * best["return_mean"]))
-    return {"expert": [best], "medium": [medium], "medium-expert": [medium, best], "medium-replay": iterates}[level]
+def policies_of_level(body: str, level: str) -> list[Policy]:
+    """The policies that collect a level in equal shares: of `medium-replay` all up to the medium one."""
+    table, policies = load_policies(body)
+    return [policy for row, policy in zip(table, policies, strict=True) if row["level"] in _LEVELS[level]]
+
+
+def best_score(task: Task) -> float | None:
+    """The score of the best policy that collects the task's data; None in mazes."""
+    if task.is_maze:
+        return None
+    table, _ = load_policies(task.body)
+    levels = _LEVELS[task.data["local"]]
+    return max(task.score(row["return_mean"]) for row in table if row["level"] in levels)
 
 
 def collect(task: Task, steps: int, seed: int) -> RawData:
@@ -105,16 +150,14 @@ def _navigate(env: Any, steps: int, seed: int) -> Iterator[Transition]:
             navigator = None
 
 
-def _walk(env: Env, policy: dict[str, Any], steps: int, seed: list[int]) -> Iterator[Transition]:
+def _walk(env: Env, policy: Policy, steps: int, seed: list[int]) -> Iterator[Transition]:
     """Episodes of one policy; the last one is cut off where the share ends."""
     rng = np.random.default_rng(seed)
-    weights, bias = policy["weights"], policy["bias"]
     ended = True
     for step in range(steps):
         if ended:
             observation, _ = env.reset(seed=int(rng.integers(2**31)))
-        noise = LOCOMOTION_NOISE * rng.standard_normal(len(bias))
-        action = np.clip(weights @ observation + bias + noise, -1, 1).astype(np.float32)
+        action = policy.sample(observation, rng)
         next_observation, reward, terminal, timeout, _ = env.step(action)
         timeout = (timeout or step == steps - 1) and not terminal
         ended = terminal or timeout

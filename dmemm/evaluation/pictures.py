@@ -233,6 +233,7 @@ def _write_animation(figure: Figure, draw: Callable[[int], None], steps: Iterabl
     for step in steps:
         draw(step)
         canvas.draw()
+        figure.set_layout_engine("none")  # the first frame's: it takes longer to find than a frame to draw
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("P"))
     with replacing(output) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=66, loop=0)

@@ -55,6 +55,7 @@ def write_scores(
             # The data's rewards are for maze2d's goal; they say nothing of a random one.
             "data_warnings": statistics["warnings"],
             "data_score": None if task.protocol == "multi2d" else statistics["score_mean"],
+            "best_policy_score": None if task.protocol == "multi2d" else statistics["best_policy_score"],
         },
     )
     score, milliseconds = np.mean(outcomes[execute]["scores"]), 1000 * episodes.planning_seconds / episodes.plans

@@ -25,13 +25,12 @@ class _Members(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (members, n, inputs) to (members, n, outputs)."""
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if layer < len(self.weights) - 1:
-                x = functional.silu(x)
-        return x
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        """Map (members, n, inputs) to (members, n, outputs), or to the `first` ones of the outputs only."""
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for w, b in hidden:
+            x = functional.silu(torch.baddbmm(b, x, w))
+        return torch.baddbmm(bias[..., :first], x, weight[..., :first])
 
 
 class Mechanism(nn.Module):
@@ -65,10 +64,10 @@ class Mechanism(nn.Module):
         self.register_buffer("target_mean", torch.zeros(target_dim))
         self.register_buffer("target_scale", torch.ones(target_dim))
 
-    def outputs(self, s: Tensor, a: Tensor) -> Tensor:
-        """Raw outputs, shape (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
+    def outputs(self, s: Tensor, a: Tensor, first: int | None = None) -> Tensor:
+        """Raw outputs, or the `first` ones: (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
         x = torch.cat([s, a], dim=-1)
-        return self.network(x if x.dim() == 3 else x.expand(self.members, -1, -1))
+        return self.network(x if x.dim() == 3 else x.expand(self.members, -1, -1), first)
 
     def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
         """Training loss of each member, shape (members,), for a standardised target (members, n, target_dim)."""
@@ -99,7 +98,7 @@ class DynamicsEnsemble(Mechanism):
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """The expected next state, averaged over members: (..., observation_dim) for s and a of the same shape."""
         flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
-        mean = self.outputs(flat_s, flat_a)[..., : self.observation_dim].mean(dim=0, dtype=s.dtype)
+        mean = self.outputs(flat_s, flat_a, self.observation_dim).mean(dim=0, dtype=s.dtype)
         return s + (mean * self.target_scale + self.target_mean).view_as(s)
 
     def log_likelihood(self, s: Tensor, a: Tensor, s_next: Tensor) -> Tensor:

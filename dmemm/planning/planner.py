@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -298,19 +299,35 @@ def load_planner(
     Raises:
         UserError: a file is missing or damaged, or what guides needs a model that is not given.
     """
-    device, needs = choose_device(), needed(task, config)
+    needs = needed(task, config)
+    models = load_models(
+        model=model,
+        reward=reward,
+        dynamics=dynamics,
+        value=value if "value" in needs else None,
+        plan_value=plan_value if "plan-value" in needs else None,
+    )
+    return Planner(task, config, seed=seed, **models)
+
+
+def load_models(
+    *, model: Path, reward: Path, dynamics: Path | None, value: Path | None, plan_value: Path | None
+) -> dict[str, Any]:
+    """What a `Planner` is made of, by its arguments' names.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    device = choose_device()
     network = DiffusionModel.load(model, device)
     network.make_fast()
-    return Planner(
-        task,
-        config,
-        network,
-        load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
-        load_mechanism(RewardModel, reward),
-        seed,
-        value=load_mechanism(ValueModel, value) if value and "value" in needs else None,
-        plan_value=PlanValue.load(plan_value, device) if plan_value and "plan-value" in needs else None,
-    )
+    return {
+        "model": network,
+        "dynamics": load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
+        "reward": load_mechanism(RewardModel, reward),
+        "value": load_mechanism(ValueModel, value) if value else None,
+        "plan_value": PlanValue.load(plan_value, device) if plan_value else None,
+    }
 
 
 def follow(plans: Plans, steps: NDArray[np.int64], observations: Array, execute: str) -> Array:

@@ -13,6 +13,11 @@ from dmemm.errors import UserError
 from dmemm.progress import progress
 from dmemm.tasks import Task
 
+# Added to the environments' seeds of episodes that choose settings, so that none is a scored one. The largest sum is
+# below 2^31, which environments with a generator in C may need.
+CALIBRATION = 1_000_000_000
+_SEEDS, _EPISODES = 100_000, 10_000
+
 
 class Actor(Protocol):
     """What can be evaluated: a planner, or another method's policy.
@@ -53,14 +58,32 @@ class Episodes:
     plans: int
 
 
-def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episodes:
-    """Run all episodes at once.
+def env_seeds(seed: int, episodes: int, offset: int = 0) -> range:
+    """The environments' seeds of a seed's episodes, offset + 10000·seed + i: no two seeds share one.
 
-    Episode i starts from the environment's seed 10000·seed + i, whatever is evaluated.
+    Args:
+        seed: below 100000.
+        episodes: at most 10000.
+        offset: 0, or `CALIBRATION` for episodes that are never scored.
+
+    Raises:
+        UserError: more seeds or episodes than that.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise UserError(f"seed {seed}: use one from 0 to {_SEEDS - 1}")
+    if episodes > _EPISODES:
+        raise UserError(f"{episodes} episodes of one seed: use at most {_EPISODES}, or more seeds")
+    first = offset + _EPISODES * seed
+    return range(first, first + episodes)
+
+
+def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: int = 0) -> Episodes:
+    """Run all episodes at once, from the starts that `env_seeds` gives, whatever is evaluated.
 
     Raises:
         UserError: an environment failed or gave numbers that are not finite, or a plan did; it says which episode.
     """
+    seeds = env_seeds(seed, episodes, offset)
     envs = [make_env(task) for _ in range(episodes)]
     space = envs[0].action_space
     assert isinstance(space, Box)
@@ -72,7 +95,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episo
 
     def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
         """A call of environment i, whose failure names the episode and is never scored."""
-        where = f"{task.name}: episode {i} of seed {seed} (environment seed {10_000 * seed + i}), step {lengths[i]}"
+        where = f"{task.name}: episode {i} of seed {seed} (environment seed {seeds[i]}), step {lengths[i]}"
         try:
             result = call(*arguments, **keywords)
         except Exception as error:  # an environment may raise anything
@@ -82,7 +105,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int) -> Episo
         return result
 
     try:
-        starts = [attempt(i, env.reset, seed=10_000 * seed + i) for i, env in enumerate(envs)]
+        starts = [attempt(i, env.reset, seed=seeds[i]) for i, env in enumerate(envs)]
         observations, infos = np.stack([start[0] for start in starts]), [start[1] for start in starts]
         states = [[start[0]] for start in starts]
         for t in progress(range(task.episode_steps), f"evaluate {task.name} seed {seed}"):

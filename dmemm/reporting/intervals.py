@@ -1,9 +1,9 @@
-"""What the scores say over tasks and seeds together: interquartile means with bootstrapped intervals.
+"""What the scores say over tasks and seeds together: interquartile means, DMEMM against each method, intervals.
 
 As Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), and their `rliable`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores
 from dmemm.tasks import get_task
 
 _RESAMPLES = 10_000
+_COMPARED = tuple(f"{key}{end}" for key in ("difference", "improvement") for end in ("", "_low", "_high"))
 _CAPTION = (
-    "IQM: mean of the middle half of the seeds' scores, of all tasks together. The interval holds 95 % of the IQMs of"
+    "IQM: mean of the middle half of the seeds' scores, of all tasks together. An interval holds 95 % of the values of"
     f" {_RESAMPLES} bootstrap samples, which draw seeds anew within each task; few seeds, below five or so, make it too"
-    " narrow."
+    " narrow, and one has none."
+)
+_PAIRS = (
+    "DMEMM against each method. Difference: DMEMM's score minus the method's, seed by seed, which starts both from the"
+    " same states. Improvement: the probability that a network of DMEMM scores higher than one of the method, of all"
+    " pairs of seeds; equal scores count half. Both averaged over tasks."
 )
 
 
 def write_intervals(scores: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Write mean, interquartile mean and its 95 % interval of every variant: over locomotion, and over mazes.
+    """Write every variant's mean and interquartile mean, and DMEMM's advantage over it, with 95 % intervals.
+
+    Over locomotion, over mazes, and for each task.
 
     Args:
         scores: score files, as those of Tables 1 and 2.
@@ -34,24 +43,19 @@ def write_intervals(scores: Sequence[Path], outputs: Sequence[Path]) -> None:
         UserError: the score files do not belong together, or a file cannot be read or written.
     """
     rows = group_rows(load_scores(scores))
-    groups: dict[str, list[Row]] = {"Locomotion": [], "Mazes": []}
+    suites: dict[str, list[Row]] = {"Locomotion": [], "Mazes": []}
     for row in rows:
-        groups["Mazes" if get_task(row.task).has_goal else "Locomotion"].append(row)
+        suites["Mazes" if get_task(row.task).has_goal else "Locomotion"].append(row)
+    groups = suites | {row.task: [row] for row in rows}
     lines = [
         {"tasks": name, "variant": variant, **_line(members, variant)}
         for name, members in groups.items()
-        if members
-        for variant in members[0].variants
+        for variant in dict.fromkeys(variant for row in members for variant in row.variants)
     ]
-    write(
-        outputs,
-        Table(
-            "Intervals",
-            f"{_CAPTION} Scores as in Tables 1 and 2. {describe(rows)}",
-            lines,
-            {"": [_texts(line) for line in lines]},
-        ),
-    )
+    blocks = {"": [_texts(line) for line in lines if line["tasks"] in suites]}
+    if pairs := [_pair_texts(line) for line in lines if line["difference"] is not None]:
+        blocks[_PAIRS] = pairs
+    write(outputs, Table("Intervals", f"{_CAPTION} Scores as in Tables 1 and 2. {describe(rows)}", lines, blocks))
 
 
 def interquartile_mean(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
@@ -59,22 +63,48 @@ def interquartile_mean(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
     return stats.trim_mean(np.concatenate(tasks, axis=axis), 0.25, axis=axis)
 
 
-def interval(tasks: Sequence[NDArray[np.float64]]) -> tuple[float | None, float | None]:
-    """The 95 % interval of the interquartile mean by the stratified percentile bootstrap; None if a task has one seed.
+def improvement(*samples: NDArray[np.float64], axis: int = -1) -> Any:
+    """Probability of improvement: P(X > Y) + P(X = Y) / 2, averaged over tasks (Agarwal et al., 2021).
 
     Args:
-        tasks: a score a seed, (seeds,), of each task.
+        samples: X of the first task, Y of it, X of the second, and so on.
+        axis: of the seeds; the last.
     """
-    if min(map(len, tasks)) < 2:
+    assert axis == -1
+    tasks = ((x[..., :, None], y[..., None, :]) for x, y in zip(samples[::2], samples[1::2], strict=True))
+    return np.mean([((x > y) + (x == y) / 2).mean(axis=(-2, -1)) for x, y in tasks], axis=0)
+
+
+def interval(
+    samples: Sequence[NDArray[np.float64]], statistic: Callable[..., Any] = interquartile_mean
+) -> tuple[float | None, float | None]:
+    """The 95 % interval of `statistic` by the stratified percentile bootstrap; None if a sample has one seed.
+
+    Args:
+        samples: a value a seed, (seeds,), of each task or task and variant; each is drawn anew, independently.
+        statistic: of the samples, along `axis`.
+    """
+    if min(map(len, samples)) < 2:
         return None, None
     result = stats.bootstrap(
-        tuple(tasks), interquartile_mean, n_resamples=_RESAMPLES, method="percentile", vectorized=True, rng=0
+        tuple(samples), statistic, n_resamples=_RESAMPLES, method="percentile", vectorized=True, rng=0
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def _mean(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
+    return np.mean([task.mean(axis=axis) for task in tasks], axis=0)
+
+
 def _line(rows: Sequence[Row], variant: str) -> dict[str, Any]:
-    tasks = [np.array([np.mean(score.scores) for score in row.variants[variant]]) for row in rows]
+    tasks = [_seed_means(row, variant) for row in rows]
+    values: list[Any] = [None] * 6
+    if variant != "dmemm" and all("dmemm" in row.variants for row in rows):
+        ours = [_seed_means(row, "dmemm") for row in rows]
+        differences = [x - y for x, y in zip(ours, tasks, strict=True)]
+        pairs = [seeds for pair in zip(ours, tasks, strict=True) for seeds in pair]
+        values = [float(_mean(*differences)), *interval(differences, _mean)]
+        values += [float(improvement(*pairs)), *interval(pairs, improvement)]
     low, high = interval(tasks)
     return {
         "scores": sum(map(len, tasks)),
@@ -82,7 +112,14 @@ def _line(rows: Sequence[Row], variant: str) -> dict[str, Any]:
         "iqm": float(interquartile_mean(*tasks)),
         "low": low,
         "high": high,
+        **dict(zip(_COMPARED, values, strict=True)),
     }
+
+
+def _seed_means(row: Row, variant: str) -> NDArray[np.float64]:
+    if variant not in row.variants:
+        raise UserError(f"{row.task}: no scores of {variant}, which other tasks have; evaluate it")
+    return np.array([np.mean(score.scores) for score in row.variants[variant]])
 
 
 def _texts(line: dict[str, Any]) -> dict[str, str]:
@@ -92,5 +129,17 @@ def _texts(line: dict[str, Any]) -> dict[str, str]:
         "Tasks × seeds": str(line["scores"]),
         "Mean": f"{line['mean']:.1f}",
         "IQM": f"{line['iqm']:.1f}",
-        "95 % interval": "–" if line["low"] is None else f"{line['low']:.1f} to {line['high']:.1f}",
+        "95 % interval": _span(line["low"], line["high"], 1),
     }
+
+
+def _pair_texts(line: dict[str, Any]) -> dict[str, str]:
+    texts = {"Tasks": line["tasks"], "DMEMM minus": NAMES.get(line["variant"], line["variant"])}
+    for key, decimals in (("difference", 1), ("improvement", 2)):
+        span = _span(line[f"{key}_low"], line[f"{key}_high"], decimals)
+        texts[f"{key.capitalize()} (95 % interval)"] = f"{line[key]:.{decimals}f} ({span})"
+    return texts
+
+
+def _span(low: float | None, high: float | None, decimals: int) -> str:
+    return "–" if low is None else f"{low:.{decimals}f} to {high:.{decimals}f}"

@@ -29,6 +29,7 @@ _SCHEMA = {
         "scores",
         "success",
         "data_score",
+        "best_policy_score",
         "data_warnings",
         "executed",
     ],
@@ -42,6 +43,7 @@ _SCHEMA = {
         "scores": _NUMBERS,
         "success": _SUCCESS,
         "data_score": {"type": ["number", "null"]},
+        "best_policy_score": {"type": ["number", "null"]},
         "data_warnings": {"type": "array", "items": {"type": "string"}},
         "executed": {
             "type": "object",
@@ -70,6 +72,7 @@ class Score:
         scores: D4RL's normalised score of each episode (0 random play, 100 D4RL's reference).
         success: 1 or 0 an episode; None where the task has no goal.
         data_score: mean normalised score of the data set's own episodes; None where that means nothing.
+        best_policy_score: that of the best policy that collected them; None where it is not known.
         data_warnings: what is wrong with the data set.
         executed: way to execute plans (`actions`, `waypoints`) → `scores` and `success` of its episodes.
     """
@@ -83,6 +86,7 @@ class Score:
     scores: tuple[float, ...]
     success: tuple[int, ...] | None
     data_score: float | None
+    best_policy_score: float | None
     data_warnings: tuple[str, ...]
     executed: Mapping[str, Mapping[str, list[float] | None]]
 
@@ -123,6 +127,11 @@ class Row:
     def data_score(self) -> float | None:
         """Mean normalised score of the data set itself."""
         return self.first.data_score
+
+    @property
+    def best_policy_score(self) -> float | None:
+        """Mean normalised score of the best policy that collected the data."""
+        return self.first.best_policy_score
 
 
 def load_scores(paths: Sequence[Path]) -> list[Score]:
@@ -211,7 +220,10 @@ def _load(path: Path) -> Score:
     if error is not None:
         key = ".".join(str(part) for part in error.absolute_path)
         raise UserError(f"{path}: {key + ': ' if key else ''}{' '.join(error.message.split())}; {_AGAIN}")
-    for key, values in (("scores", record["scores"]), ("data_score", [record["data_score"] or 0])):
+    for key, values in (
+        ("scores", record["scores"]),
+        ("data_score", [record["data_score"] or 0, record["best_policy_score"] or 0]),
+    ):
         if not all(math.isfinite(value) for value in values):
             raise UserError(f"{path}: {key}: not a finite number; {_AGAIN}")
     for key in ("scores", "success"):
@@ -222,6 +234,7 @@ def _load(path: Path) -> Score:
         scores=tuple(float(value) for value in record["scores"]),
         success=None if record["success"] is None else tuple(record["success"]),
         data_score=None if record["data_score"] is None else float(record["data_score"]),
+        best_policy_score=None if record["best_policy_score"] is None else float(record["best_policy_score"]),
         data_warnings=tuple(record["data_warnings"]),
         executed=record["executed"],
         **{key: record[key] for key in ("task", "variant", "seed", "data_source", "checkpoint")},
@@ -235,6 +248,7 @@ def _check_row(task: str, variants: Mapping[str, Mapping[int, Score]]) -> None:
         for what, ours, theirs in (
             ("data_source", score.data_source, first.data_source),
             ("data_score", score.data_score, first.data_score),
+            ("best_policy_score", score.best_policy_score, first.best_policy_score),
             ("checkpoint", score.checkpoint, first.checkpoint),
             ("episodes", len(score.scores), len(first.scores)),
         ):

@@ -26,6 +26,7 @@ _HEADINGS = {
     "seeds": "Seeds",
     "episodes": "Episodes a seed",
     "data_score": "Data set's own",
+    "best_policy_score": "Its best policy",
     "wo_weighting": "w/o weighting",
     "wo_lambda_tr": "w/o λ_tr",
     "wo_lambda_rd": "w/o λ_rd",
@@ -73,7 +74,8 @@ def write_table(
     with_published = any(row.data_source == "d4rl" for row in rows)
     lines = [_cells(number, row, variants, references if with_published else None) for row in rows]
     lines.append(_average(lines))
-    blocks = {"": [_texts(line, variants) for line in lines]}
+    known = [line for line in lines if line["best_policy_score"] is not None]
+    blocks = {"": [_texts(line, variants, best_policy=bool(known)) for line in lines]}
     if with_published:
         blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
     caption = f"{_TITLES[number]}. {describe(rows)} Bold: the highest of a row."
@@ -151,6 +153,7 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
         "seeds": row.seeds,
         "episodes": row.episodes,
         "data_score": row.data_score,
+        "best_policy_score": row.best_policy_score,
     }
     for variant in variants:
         mean, error = mean_and_standard_error([score.scores for score in row.variants[variant]])
@@ -175,7 +178,7 @@ def _average(lines: Sequence[Cells]) -> Cells:
     """
     average: Cells = dict.fromkeys(lines[0])
     for column in average:
-        if column.endswith(("_mean", "_success_rate", "data_score")):
+        if column.endswith(("_mean", "_success_rate", "data_score", "best_policy_score")):
             values = [value for line in lines if isinstance(value := line[column], int | float)]
             average[column] = statistics.fmean(values) if len(values) == len(lines) else None
     return average | {"task": "Average"}
@@ -195,9 +198,11 @@ def _long(rows: Sequence[Row]) -> list[Cells]:
     return lines
 
 
-def _texts(line: Cells, variants: Sequence[str]) -> dict[str, str]:
+def _texts(line: Cells, variants: Sequence[str], best_policy: bool) -> dict[str, str]:
     """Heading → cell, with a mean and its error in one, the highest mean in bold."""
-    columns = ("task", "data", "seeds", "episodes", "data_score")
+    columns = ["task", "data", "seeds", "episodes", "data_score"]
+    if best_policy:
+        columns.append("best_policy_score")
     texts = {_HEADINGS[column]: _text(line[column]) for column in columns}
     means = {variant: _text(line[f"{variant}_mean"]) for variant in variants}
     best = max(means.values(), key=float)  # as printed: what looks equal is bold together

@@ -25,7 +25,8 @@ from dmemm.data.download import download
 from dmemm.data.raw import ARRAYS, read_raw
 from dmemm.envs import GOALS, MazeEnv
 from dmemm.errors import UserError
-from dmemm.tasks import Task, get_task, task_names
+from dmemm.tasks import Task, get_task
+from tests.checkout import task_names
 
 HOPPER, MAZE = get_task("hopper-medium-expert"), get_task("maze2d-umaze")
 Columns = dict[str, Any]

@@ -1,36 +1,57 @@
 """Locomotion data: the committed policies, the levels, and downloading."""
 
-import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dmemm.config import DownloadConfig
 from dmemm.data.download import download
-from dmemm.data.local import LOCOMOTION_NOISE, collect, load_policies, policies_of_level
+from dmemm.data.local import collect, load_policies, policies_of_level
 from dmemm.data.raw import ARRAYS, episode_slices, read_raw
-from dmemm.data.search import SETTINGS, make_robot, rollout, search
+from dmemm.envs import make_env
 from dmemm.tasks import get_task
+from workflow.scripts import train_policies
 
 BODIES = {"hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_policies_improve_and_fit_their_body(body: str) -> None:
-    policies = load_policies(body)
+    table, policies = load_policies(body)
     states, actions = BODIES[body]
-    assert 8 <= len(policies) <= 14
+    assert 8 <= len(policies) <= 10
     for policy in policies:
-        assert policy["weights"].shape == (actions, states) and policy["bias"].shape == (actions,)
-    returns = [policy["return_mean"] for policy in policies]
-    assert np.argmax(returns) == len(returns) - 1
-    (medium,) = policies_of_level(body, "medium")
-    assert 0.35 < medium["return_mean"] / returns[-1] < 0.65
-    assert [len(policies_of_level(body, level)) for level in ("expert", "medium-expert")] == [1, 2]
+        (first, _), _, (last, _) = policy.layers
+        assert first.shape[1] == states and last.shape[0] == 2 * actions
+    assert [row["level"] for row in table] == ["replay"] * (len(table) - 2) + ["medium", "expert"]
+    returns = [row["return_mean"] for row in table]
+    assert returns[0] < 100 and np.argmax(returns) == len(returns) - 1
+    assert 0.25 < returns[-2] / returns[-1] < 0.7
+    sizes = [len(policies_of_level(body, level)) for level in ("medium", "medium-expert", "medium-replay")]
+    assert sizes == [1, 2, len(table) - 1]
+
+
+def test_a_policy_samples_the_squashed_gaussian_of_its_network() -> None:
+    policy = policies_of_level("walker2d", "medium")[0]
+    network = torch.nn.Sequential()
+    for weight, bias in policy.layers:
+        layer = torch.nn.Linear(*reversed(weight.shape))
+        layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        network.extend([layer, torch.nn.ReLU()])
+    observation = np.linspace(-1, 1, 17, dtype=np.float32)
+    with torch.no_grad():
+        mean, log_std = network[:-1](torch.tensor(observation)).double().numpy().reshape(2, 6)
+    rng = np.random.default_rng(0)
+    actions = np.array([policy.sample(observation, rng) for _ in range(4000)])
+    assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
+    # The quantiles of tanh(N(mean, std)) are those of N.
+    for quantile, z in ((0.1587, -1), (0.5, 0), (0.8413, 1)):
+        expected = np.tanh(mean + z * np.exp(log_std))
+        np.testing.assert_allclose(np.quantile(actions, quantile, axis=0), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("level", ["medium", "medium-replay", "medium-expert"])
@@ -52,7 +73,7 @@ def test_episodes_are_whole_and_reproducible(level: str) -> None:
 
 def test_shares_of_a_level_are_equal() -> None:
     raw = collect(get_task("halfcheetah-medium-replay"), 1203, seed=0)
-    count = len(load_policies("halfcheetah"))
+    count = len(policies_of_level("halfcheetah", "medium-replay"))
     lengths = np.diff(episode_slices(raw.ended)).ravel()
     assert len(lengths) == count and lengths.max() - lengths.min() <= 1
 
@@ -89,31 +110,34 @@ def test_an_interrupted_download_leaves_the_earlier_data(tmp_path: Path, monkeyp
     assert (output.read_bytes(), numbers.read_bytes()) == before
 
 
-@pytest.mark.parametrize(("body", "bound"), [("hopper", 2200), ("halfcheetah", 2000), ("walker2d", 1400)])
-def test_experts_survive_the_noise_of_their_data(body: str, bound: float) -> None:
-    """The best policies hold in fresh episodes (the bounds are well under what the search measured)."""
-    (expert,) = policies_of_level(body, "expert")
-    env = make_robot(SETTINGS[body].env_id)
-    returns = [
-        rollout(env, expert["weights"], expert["bias"], LOCOMOTION_NOISE, seed=50 + episode)[0] for episode in range(8)
-    ]
+@pytest.mark.parametrize(("body", "bound"), [("hopper", 2500), ("halfcheetah", 9000), ("walker2d", 3500)])
+def test_experts_walk_in_fresh_episodes(body: str, bound: float) -> None:
+    env, policy = make_env(get_task(f"{body}-medium")), policies_of_level(body, "expert")[0]
+    rng, returns = np.random.default_rng(5), []
+    for episode in range(4):
+        observation, _ = env.reset(seed=50 + episode)
+        total, ended = 0.0, False
+        while not ended:
+            observation, reward, terminated, truncated, _ = env.step(policy.sample(observation, rng))
+            total, ended = total + float(reward), terminated or truncated
+        returns.append(total)
     assert np.mean(returns) > bound
 
 
-@pytest.mark.long
-def test_a_search_improves_and_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmemm.data.search.EPISODE_STEPS", 100)
-    # A clock that goes on by a tenth of a second an update: the same search on a slow machine and a fast one.
-    ticks = itertools.count()
-    monkeypatch.setattr("dmemm.data.search.time", SimpleNamespace(monotonic=lambda: 0.1 * next(ticks)))
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    search(SETTINGS["hopper"], 0, 3.5, 0.05, first)
-    iterates = json.loads(first.read_text())
-    assert iterates[-1]["return_mean"] > 1.3 * iterates[0]["return_mean"]
-    search(SETTINGS["hopper"], 1, 0.15, 0.05, second, first.with_suffix(".all.json"))
-    # It goes on from the same policy, although observations are now normalised by other numbers.
-    best = max(json.loads(first.with_suffix(".all.json").read_text()), key=lambda item: float(item["return_mean"]))
-    resumed = json.loads(second.with_suffix(".all.json").read_text())[-1]
-    assert resumed["update"] == best["update"] > 0
-    np.testing.assert_allclose(resumed["weights"], best["weights"], atol=2e-4)
-    np.testing.assert_allclose(resumed["bias"], best["bias"], atol=2e-4)
+def test_soft_actor_critic_learns_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-step episodes that pay -10 (a - target)²: each body's action ends up at its own target."""
+    for name, value in (("WIDTH", 32), ("BATCH", 64), ("LEARNING_RATE", 5e-3)):
+        monkeypatch.setattr(train_policies, name, value)
+    torch.manual_seed(0)
+    agent = train_policies.SoftActorCritic([(2, 1), (3, 2)], 512, torch.device("cpu"))
+    s, a = torch.rand(2, 512, 3) * 2 - 1, torch.rand(2, 512, 2) * 2 - 1
+    a = a * agent.mask
+    targets = torch.tensor([[0.5, 0.0], [-0.5, 0.3]])[:, None]
+    reward = -10 * ((a - targets) * agent.mask).square().sum(dim=-1, keepdim=True)
+    agent.add(torch.cat([s, a, reward, torch.ones(2, 512, 1), torch.zeros(2, 512, 3)], dim=-1).numpy())
+    for _ in range(400):
+        agent.step()
+    with torch.no_grad():
+        actions, _ = agent.sample(s)
+    assert (actions.mean(dim=1) - targets[:, 0]).abs().max() < 0.15
+    assert (actions[0, :, 1] == 0).all()  # the smaller body's padding

@@ -1,7 +1,6 @@
 """Transition errors of plans: zero for what the simulator does itself, the literal sums otherwise."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from dmemm.evaluation import consistency
 from dmemm.models.mechanisms import DynamicsEnsemble
 from dmemm.models.regression import load_mechanism
 from dmemm.tasks import get_task
+from tests.checkout import copy_tracked
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("maze2d-umaze", 1e-5), ("hopper-medium", 2e-3)])
@@ -60,8 +60,7 @@ def test_a_maze_plan_counts_until_it_is_at_its_goal_and_walls_are_seen():
 def stage(request, tmp_path_factory):
     """A tiny network of the task and the stage's result."""
     task, path = request.param, tmp_path_factory.mktemp("consistency")
-    shutil.copy("params.yaml", path)
-    shutil.copytree("tasks", path / "tasks")
+    copy_tracked(path, "params.yaml", "tasks")
     sizes = [
         "diffusion_steps={locomotion: 4, maze: 4}", "unet_width={locomotion: 8, maze: 8}",
         "unet_mults={locomotion: [1, 2], maze: [1, 2]}", "train_steps={locomotion: 30, maze: 30}",
@@ -72,7 +71,8 @@ def stage(request, tmp_path_factory):
         local = "local_steps={locomotion: 3000, maze: 3000}"
         assert main(["download", task, "--output", "raw.h5", "--statistics", "s.json", "--set", local]) == 0
         assert main(["segment", task, "--raw", "raw.h5", "--output", "w.h5", "--set", horizon, "held_out=0.3"]) == 0
-        for name in ("dynamics", "reward"):
+        values = [] if task.startswith("maze") else ["value"]
+        for name in ["dynamics", "reward", *values]:
             files = ["--raw", "raw.h5", "--output", f"{name}.safetensors", "--report", f"{name}.json"]
             files += ["--curve", f"{name}.csv"]
             assert main([name, task, *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
@@ -80,9 +80,9 @@ def stage(request, tmp_path_factory):
         files += ["--segments", "w.h5"]
         out = ["--output", "m.safetensors", "--curve", "c.csv", "--report", "t.json"]
         assert main(["train", task, "dmemm", "0", *files, *out, "--set", *sizes]) == 0
+        files += ["--model", "m.safetensors", *(f"--{name}={name}.safetensors" for name in values)]
         for output in ("one.json", "again.json"):
-            planned = ["--model", "m.safetensors", "--output", output, "--set", "objective=reward"]
-            assert main(["consistency", task, "dmemm", "0", *files, *planned]) == 0
+            assert main(["consistency", task, "dmemm", "0", *files, "--output", output]) == 0
     return task, path
 
 

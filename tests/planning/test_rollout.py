@@ -3,10 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dmemm.errors import UserError
 from dmemm.planning import rollout
-from dmemm.planning.rollout import run_episodes
+from dmemm.planning.rollout import CALIBRATION, env_seeds, run_episodes
 from dmemm.tasks import get_task
 
 TASK = get_task("hopper-medium")
@@ -80,3 +82,21 @@ def test_a_fault_names_the_episode_and_is_not_scored(monkeypatch, fault, message
         UserError, match=rf"hopper-medium: episode 1 of seed 2 \(environment seed 20001\), step 2: .*{message}"
     ):
         run(monkeypatch, fault)
+
+
+seeds = st.integers(0, 99_999)
+episodes = st.integers(1, 10_000)
+
+
+@given(seeds, episodes, seeds, episodes)
+def test_no_start_of_calibration_is_scored_and_no_two_seeds_share_one(seed, number, other, other_number):
+    scored, calibration = env_seeds(seed, number), env_seeds(other, other_number, CALIBRATION)
+    assert scored[-1] < calibration[0] and calibration[-1] < 2**31 and len(scored) == number
+    if seed < other:
+        assert scored[-1] < env_seeds(other, other_number)[0]
+
+
+@pytest.mark.parametrize(("seed", "number"), [(100_000, 1), (-1, 1), (0, 10_001)])
+def test_seeds_and_episodes_that_would_overlap_are_refused(seed, number):
+    with pytest.raises(UserError, match="use"):
+        env_seeds(seed, number)

@@ -33,6 +33,7 @@ def write_score(tmp_path: Path) -> WriteScore:
             "planning_seconds": 12.5,
             "plans": 250,
             "data_score": 31.25,
+            "best_policy_score": None,
             "data_warnings": [],
             "executed": {},
         } | changes

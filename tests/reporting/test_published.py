@@ -1,13 +1,12 @@
 """The paper's scores in workflow/resources, checked against what else the paper says of them."""
 
-from pathlib import Path
-
 import pytest
 
 from dmemm.reporting.tables import read_published
-from dmemm.tasks import get_task, task_names
+from dmemm.tasks import get_task
+from tests.checkout import ROOT, task_names
 
-PUBLISHED = read_published(Path(__file__).parents[2] / "workflow" / "resources" / "published.csv")
+PUBLISHED = read_published(ROOT / "workflow" / "resources" / "published.csv")
 LOCOMOTION = [name for name in task_names() if not get_task(name).is_maze]
 MAZES = [name for name in task_names() if get_task(name).is_maze]
 AVERAGES = {  # the last row of Table 1
@@ -30,7 +29,7 @@ def test_every_cell_is_there_once() -> None:
     expected |= {(2, task, m) for task in MAZES for m in ("MPPI", "IQL", "Diffuser", "HDMI", "HD-DA", "DMEMM")}
     expected |= {(3, task, m) for task in LOCOMOTION if not task.startswith("halfcheetah") for m in ABLATIONS}
     assert set(PUBLISHED) == expected
-    lines = (Path(__file__).parents[2] / "workflow" / "resources" / "published.csv").read_text().splitlines()
+    lines = (ROOT / "workflow" / "resources" / "published.csv").read_text().splitlines()
     assert len(lines) == len(expected) + 1
 
 

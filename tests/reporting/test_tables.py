@@ -49,6 +49,7 @@ def test_table1_has_the_numbers_computed_by_hand(write_score: Any, table: Any) -
         "seeds": "2",
         "episodes": "2",
         "data_score": "31.250",
+        "best_policy_score": "",
         "diffuser_mean": "42.000",
         "diffuser_standard_error": "2.000",
         "dmemm_mean": "50.500",
@@ -63,6 +64,13 @@ def test_table1_has_the_numbers_computed_by_hand(write_score: Any, table: Any) -
     assert rows[2] == [HOPPER, "local", "2", "2", "31.2", "42.0 ± 2.0", "**50.5 ± 0.5**"]
     assert rows[4] == ["Average", "", "", "", "60.6", "71.0", "**80.2**"]
     assert text.startswith("**Table 1.** Locomotion. Data source: local. 2 seeds × 2 episodes, last checkpoint;")
+
+
+def test_the_best_policy_of_the_data_has_a_column_where_it_is_known(write_score: Any, table: Any) -> None:
+    known = pair(write_score, HOPPER, [[1], [2]], [[3], [4]], best_policy_score=98.76)
+    lines, text = table(1, known + pair(write_score, WALKER, [[1], [2]], [[3], [4]]))
+    assert [line["best_policy_score"] for line in lines] == ["98.760", "", ""]
+    assert "Its best policy" in text and "98.8" in text
 
 
 def test_published_scores_stand_only_beside_d4rl_data(write_score: Any, table: Any) -> None:

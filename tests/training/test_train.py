@@ -15,6 +15,7 @@ import pytest
 from dmemm.cli import main
 from dmemm.diffusion.objective import Objective
 from dmemm.models.storage import load_weights
+from tests.checkout import copy_tracked
 
 SIZES = [
     "diffusion_steps={locomotion: 5, maze: 5}",
@@ -27,8 +28,7 @@ SIZES = [
 def folder(tmp_path_factory):
     """Raw data, windows and mechanisms of a small data set, in a folder with the project's params.yaml."""
     path = tmp_path_factory.mktemp("train")
-    shutil.copy("params.yaml", path)
-    shutil.copytree("tasks", path / "tasks")
+    copy_tracked(path, "params.yaml", "tasks")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         local = ["local_steps={locomotion: 3000, maze: 3000}"]

@@ -1,18 +1,22 @@
 """Scratch projects: a copy with tiny settings, the same with stages that do nothing, and one of three rules."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[2]
+from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
@@ -37,19 +41,44 @@ TINY = {
 }
 
 
+class Server:
+    """Runs commands without the time that their imports take (server.py)."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.output = Path(self.folder.name) / "output"
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+
+    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+        assert self.process.stdin and self.process.stdout
+        print(json.dumps([command, str(folder), environment, str(self.output)]), file=self.process.stdin)
+        return int(self.process.stdout.readline()), self.output.read_text()
+
+
+server = cache(Server)
+
+
 class Project:
     """The copy, its params.yaml, and commands run in it as a user would."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        own = {"PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
+        # Hundreds of jobs import dmemm from here: each would compile it again.
+        return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
+
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A process group of its own, as a terminal gives to what it runs in the foreground."""
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"},
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,9 +88,13 @@ class Project:
         )
 
     def run(self, *command: str, fails: bool = False) -> str:
-        process = self.start(*command)
-        output, _ = process.communicate()
-        assert (process.returncode != 0) == fails, output
+        if command[0] in ("snakemake", "dvc"):
+            code, output = server().run(command, self.folder, self.environment())
+        else:
+            process = self.start(*command)
+            output, _ = process.communicate()
+            code = process.returncode
+        assert (code != 0) == fails, output
         return output
 
     def table(self) -> str:
@@ -97,14 +130,8 @@ class Project:
 
 
 def copy_project(folder: Path) -> Project:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in listed:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    """A repository of its own of the project's tracked files (tests/checkout.py), with TINY settings."""
+    copy_tracked(folder)
     project = Project(folder)
     project.run("git", "init", "--quiet")
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
@@ -150,10 +177,7 @@ def small(tmp_path: Path, built_small: Project) -> Project:
 
 def new_small(folder: Path) -> Project:
     project = Project(folder)
-    for name in ("params.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy2(ROOT / name, project.folder)
-    for name in ("workflow", "dmemm", "profiles", "tasks"):
-        shutil.copytree(ROOT / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_tracked(folder, "params.yaml", ".dvcignore", ".gitignore", "workflow", "dmemm", "profiles", "tasks")
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")

@@ -5,7 +5,8 @@ import re
 import shlex
 import shutil
 
-from .conftest import ROOT, Project, is_clean, new_small
+from ..checkout import ROOT
+from .conftest import Project, is_clean, new_small
 
 ALL = {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
 

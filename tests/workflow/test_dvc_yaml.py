@@ -16,14 +16,13 @@ from dmemm.config import (
     SegmentConfig,
     TrainConfig,
     ValueConfig,
-    load_params,
 )
 from dmemm.errors import UserError
 from dmemm.variants import VARIANTS, get_variant
 from workflow.dvc_yaml import generate
 from workflow.stages import assignments
 
-from .conftest import ROOT
+from ..checkout import staged, staged_params
 
 # Keys of params.yaml with a value for locomotion and one for mazes.
 PER_SUITE = {
@@ -68,7 +67,7 @@ def test_both_tools_have_the_same_jobs_with_the_same_inputs(project):
 
 
 def test_stages_depend_on_what_their_subcommands_read():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load(staged("dvc.yaml"))["stages"]
     points = {"lambda_tr": get_variant("lambda_tr=1"), "lambda_rd": get_variant("lambda_rd=1")}
     expected = {}
 
@@ -113,7 +112,7 @@ class Names(list):
 
 
 def rule(**changes):
-    params = assignments(load_params(ROOT / "params.yaml"), ["alpha"])
+    params = assignments(staged_params(), ["alpha"])
     plain = {"name": "score", "input": Names(a="a/{seed}"), "output": Names(b="b/{seed}"), "params": Names(**params)}
     return SimpleNamespace(**plain | changes)
 
@@ -125,12 +124,12 @@ def flagged(path, flag):
 
 
 def test_what_the_report_shows_is_a_plain_path_for_dvc():
-    config = load_params(ROOT / "params.yaml")
+    config = staged_params()
     assert generate([rule(output=Names(b=flagged("b/{seed}", "report")))], config) == generate([rule()], config)
 
 
 def test_what_a_variant_fixes_stands_behind_the_command_and_is_no_parameter():
-    config = load_params(ROOT / "params.yaml")
+    config = staged_params()
     named = assignments(config, ["alpha"])
     stage = yaml.safe_load(generate([rule(params=Names("lambda_tr=0.0", **named))], config))["stages"]["score"]
     assert stage["cmd"].endswith(" -- b/${item.seed} # lambda_tr=0.0") and stage["params"] == ["alpha"]
@@ -149,7 +148,7 @@ def test_what_a_variant_fixes_stands_behind_the_command_and_is_no_parameter():
     ],
 )
 def test_what_dvc_cannot_know_is_refused(changes, said):
-    config = load_params(ROOT / "params.yaml")
+    config = staged_params()
     assert "${item.seed}" in generate([rule()], config)
     with pytest.raises(UserError, match=said):
         generate([rule(**changes)], config)

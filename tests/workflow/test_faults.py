@@ -144,6 +144,9 @@ def test_a_run_killed_again_and_again_gets_there(small, tool):
 
 
 def test_a_second_run_in_the_folder_is_refused_in_one_line(small):
+    lock = small.folder / "workflow/run_lock.py"
+    assert "PATIENCE = 5.0" in lock.read_text()
+    lock.write_text(lock.read_text().replace("PATIENCE = 5.0", "PATIENCE = 0.5"))
     first = start_slowly(small, "snakemake")
     output = small.run("snakemake", "results/table.csv", fails=True)
     (line,) = [line for line in output.splitlines() if line.strip() and not line.startswith("Using workflow specific")]

@@ -9,7 +9,7 @@ import yaml
 from dmemm.errors import UserError
 from workflow.imports import FRONT, sources
 
-from .conftest import ROOT
+from ..checkout import ROOT, staged
 
 
 def module(path):
@@ -55,7 +55,7 @@ def test_diffusion_retrains_and_the_command_line_does_not(monkeypatch):
 
 def test_each_rule_has_what_its_subcommand_imports(monkeypatch):
     monkeypatch.chdir(ROOT)
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load(staged("dvc.yaml"))["stages"]
     rules = {"figure": "figure1", "table": "table1", "train": "train_dmemm_maze", "evaluate": "evaluate_dmemm_maze"}
     rules |= {"consistency": "consistency_dmemm_maze", "consistency_table": "consistency"}
     for function in ast.parse((ROOT / "dmemm/stages.py").read_text()).body:

@@ -20,7 +20,8 @@ from dmemm.envs import GOALS, make_env
 from dmemm.errors import UserError
 from dmemm.tasks import get_task, read_task
 
-from .conftest import ROOT, TINY
+from ..checkout import ROOT, staged_params, tracked
+from .conftest import TINY
 
 TEXT = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("data", "planner"))
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
@@ -29,7 +30,7 @@ BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project with tiny settings, and the documentation's task files."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | TINY
+    params = {**staged_params(), **TINY}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     (tmp_path / "tasks").mkdir()
     for name in ("pendulum", "point"):
@@ -206,8 +207,8 @@ def test_names_that_are_no_names_are_refused(name: str) -> None:
 
 
 def test_every_task_file_of_the_project_is_sound() -> None:
-    for path in sorted((ROOT / "tasks").glob("*.yaml")):
-        task = read_task(path)
+    for name in tracked("tasks"):
+        task = read_task(ROOT / name)
         assert make_env(task).action_space.shape == {"hopper": (3,), "halfcheetah": (6,), "walker2d": (6,)}.get(
             task.body, (2,)
         )

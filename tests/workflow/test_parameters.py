@@ -1,8 +1,5 @@
 """params.yaml, its settings, and what the two tools make of it."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 from ruamel.yaml import YAML
@@ -10,25 +7,25 @@ from ruamel.yaml import YAML
 from dmemm.config import load_params
 from dmemm.settings import apply_setting
 
-from .conftest import ROOT
+from ..checkout import ROOT, staged
 
 
-def test_dvc_yaml_is_what_the_snakefile_says():
-    subprocess.run([sys.executable, "-m", "workflow.dvc_yaml", "--check"], cwd=ROOT, check=True)
+def test_dvc_yaml_is_what_the_snakefile_says(project):
+    project.run("python", "-m", "workflow.dvc_yaml", "--check")  # if not: `make dvc.yaml`, then `git add dvc.yaml`
 
 
 def test_quick_is_what_is_committed(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text())
+    path.write_text(staged("params.yaml"))
     apply_setting("quick", path)
-    assert path.read_text() == (ROOT / "params.yaml").read_text(), "bring dmemm/presets/quick.yaml in step"
+    assert path.read_text() == staged("params.yaml"), "bring dmemm/presets/quick.yaml in step, or `git add` both"
 
 
 def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     presets = {n: yaml.safe_load((ROOT / f"dmemm/presets/{n}.yaml").read_text()) for n in ("quick", "paper")}
     assert presets["quick"].keys() == presets["paper"].keys()
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 "))
+    path.write_text(staged("params.yaml").replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 "))
     mine = load_params(path)
     apply_setting("paper", path)
     paper = load_params(path)
@@ -36,7 +33,7 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     assert paper["lambda_rd"] == 0.3
     apply_setting("quick", path)
     assert load_params(path) == mine
-    assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+    assert path.read_text().count("#") == staged("params.yaml").count("#")
 
 
 def test_settings_find_their_way_in_a_file_that_dvc_has_written(tmp_path):
@@ -53,7 +50,7 @@ def test_settings_find_their_way_in_a_file_that_dvc_has_written(tmp_path):
 
 def modify_yaml_as_dvc_does(path):
     with path.open("w") as file:
-        YAML().dump(YAML().load((ROOT / "params.yaml").read_text().replace("[0, 1]", "\n  - 0\n  - 1")), file)
+        YAML().dump(YAML().load(staged("params.yaml").replace("[0, 1]", "\n  - 0\n  - 1")), file)
 
 
 @pytest.mark.parametrize(

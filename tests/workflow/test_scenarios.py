@@ -202,7 +202,8 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     own = hollow.folder / "data/own/pendulum.hdf5"
     study = "sample-tweedie-uniform-1"
     targets = [f"results/{made}/pendulum/seed0.json" for made in (
-        "eval/dmemm", "eval/morel", "eval/rvs", "consistency/dmemm", f"study/eval/{study}", f"study/consistency/{study}"
+        "eval/dmemm", "eval/morel", "eval/rvs", "consistency/dmemm", "calibrate/dmemm", f"study/eval/{study}",
+        f"study/consistency/{study}",
     )] + ["results/pictures/dmemm/pendulum/seed0.png"]  # fmt: skip
     own.parent.mkdir()
     own.write_text("first recording")
@@ -215,11 +216,11 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     stages += ["train_dmemm", "train_rvs", "train_study"]
     learning = {f"{stage}_locomotion": 1 for stage in stages}
     # What acts in the environment or asks where an episode ends.
-    stages = ["train_morel", "pictures_dmemm", "consistency_dmemm", "consistency_study"]
+    stages = ["train_morel", "pictures_dmemm", "calibrate_dmemm", "consistency_dmemm", "consistency_study"]
     stages += [f"evaluate_{name}" for name in ("dmemm", "morel", "rvs", "study")]
     acting = {f"{stage}_locomotion": 1 for stage in stages}
     # Lists of modules that nothing in the tables has needed yet.
-    stages = ["pictures", "train_morel", "train_rvs", "evaluate_morel", "evaluate_rvs"]
+    stages = ["pictures", "calibrate", "train_morel", "train_rvs", "evaluate_morel", "evaluate_rvs"]
     code = {f"code_{stage}": 1 for stage in stages}
     assert hollow.planned(*targets) == learning | acting | code
     hollow.run("snakemake", "--quiet", "all", "--", *targets)

@@ -14,9 +14,11 @@ HOSTILE = ["a;b", "0;1", "$(touch x)", "`x`", "a b", "a'b", "a|b", "a\nb", "a&b"
 
 
 @pytest.fixture(scope="module")
-def workflow() -> Iterator[Any]:
-    with loaded_rules() as rules:
-        yield rules[0].workflow
+def workflow(project: Project) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        with loaded_rules() as rules:
+            yield rules[0].workflow
 
 
 def test_each_wildcard_has_a_pattern_that_a_shell_cannot_misread(workflow: Any) -> None:

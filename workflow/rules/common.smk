@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from dmemm.config import DownloadConfig, DynamicsConfig, EpisodesConfig, EvaluateConfig, MethodConfig
+from dmemm.config import CalibrateConfig, DownloadConfig, DynamicsConfig, EpisodesConfig, EvaluateConfig, MethodConfig
 from dmemm.config import PlanValueConfig, RewardConfig, SegmentConfig, TrainConfig, ValueConfig
 from dmemm.errors import UserError
 from dmemm.methods import METHODS, PLANNING
@@ -71,10 +71,14 @@ def argument(text):
     return text.replace("{", "{wildcards.")
 
 
+def caption(stem):
+    return f"../report/{stem.partition('/')[0]}.rst"
+
+
 def table_outputs(stem, label):
     """A table in its formats, of which the report shows the page."""
     page = report(
-        f"results/{stem}.html", caption=f"../report/{stem}.rst", category="Tables", labels={"table": label}
+        f"results/{stem}.html", caption=caption(stem), category="Tables", labels={"table": label}
     )
     return {"csv": f"results/{stem}.csv", "markdown": f"results/{stem}.md", "html": page, "latex": f"results/{stem}.tex"}
 
@@ -82,6 +86,6 @@ def table_outputs(stem, label):
 def figure_outputs(stem, label):
     """A figure in its formats, of which the report shows the PNG."""
     png = report(
-        f"results/{stem}.png", caption=f"../report/{stem}.rst", category="Figures", labels={"figure": label}
+        f"results/{stem}.png", caption=caption(stem), category="Figures", labels={"figure": label}
     )
     return {"png": png, "pdf": f"results/{stem}.pdf"}

@@ -1,0 +1,103 @@
+"""How to choose the guide: a trained network's scores under other settings, on episodes that are never scored."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from dmemm.config import CalibrateConfig
+from dmemm.errors import UserError
+from dmemm.files import read_json, write_json
+from dmemm.planning.planner import Planner, load_models
+from dmemm.planning.rollout import CALIBRATION, run_episodes
+from dmemm.tasks import Task
+
+
+def calibrate(
+    task: Task,
+    variant: str,
+    config: CalibrateConfig,
+    seed: int,
+    *,
+    model_path: Path,
+    dynamics_path: Path,
+    reward_path: Path,
+    value_path: Path | None,
+    plan_value_path: Path | None,
+    statistics_path: Path,
+    output: Path,
+) -> None:
+    """Run the stage: the same `guide_episodes` episodes under each setting, scores into one JSON file.
+
+    A setting under which a plan or an environment diverges has no scores, unless it is params.yaml's own.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    source = read_json(statistics_path)["data_source"]
+    models = load_models(
+        model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path, plan_value=plan_value_path
+    )
+    tried: list[dict[str, Any]] = []
+    for shown, setting in settings(task, config).items():
+        planner = Planner(task, setting, seed=seed, **models)
+        result: dict[str, Any] = {"setting": dict(shown), "scores": None, "plans": 0, "planning_seconds": 0.0}
+        try:
+            episodes = run_episodes(task, planner, episodes=config.guide_episodes, seed=seed, offset=CALIBRATION)
+        except UserError as error:
+            if not tried:
+                raise
+            print(f"{result['setting']}: {error}")
+        else:
+            result["scores"] = [task.score(value) for value in episodes.returns]
+            result |= {"plans": episodes.plans, "planning_seconds": round(episodes.planning_seconds, 3)}
+            print(f"{result['setting']}: {sum(result['scores']) / len(result['scores']):.1f}")
+        tried.append(result)
+    write_json(
+        output,
+        {
+            "task": task.name,
+            "variant": variant,
+            "seed": seed,
+            "data_source": source,
+            "episodes": config.guide_episodes,
+            "settings": tried,
+        },
+    )
+
+
+def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any], ...], CalibrateConfig]:
+    """Every combination of `guide_grid`'s values, params.yaml's own setting first.
+
+    Returns:
+        What tells a setting, its (knob, value) pairs, with None for a knob that plays no part → the parameters. Each
+        once, whatever the knobs that play no part.
+    """
+    # The command line sorts the keys of a mapping.
+    grid = {knob: config.guide_grid[knob] for knob in config.parameters() if knob in config.guide_grid}
+    combinations = [{}, *(dict(zip(grid, values, strict=True)) for values in product(*grid.values()))]
+    found: dict[tuple[tuple[str, Any], ...], CalibrateConfig] = {}
+    for values in combinations:
+        setting = replace(config, **values)
+        idle = set(_idle(task, setting))
+        shown = tuple((knob, None if knob in idle else getattr(setting, knob)) for knob in grid)
+        found.setdefault(shown, setting)
+    return found
+
+
+def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
+    """The knobs that play no part: what would guide, where nothing does; what would choose, of a single plan."""
+    nothing_to_follow = task.has_goal and setting.lambda_guide == 0
+    if nothing_to_follow:
+        yield "alpha"
+        if setting.veto == 0:
+            yield "candidates"
+    if nothing_to_follow or setting.alpha == 0:
+        yield "t_stopgrad"
+    if setting.candidates == 1:
+        yield "veto"
+    if setting.candidates == 1 and setting.alpha == 0:
+        yield "lambda_guide"
+    if task.has_goal or (setting.candidates == 1 and setting.alpha == 0):
+        yield "objective"
