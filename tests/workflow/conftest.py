@@ -20,6 +20,9 @@ from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
+    "ablation_tasks": ["hopper-medium-expert"],
+    "sensitivity_tasks": ["hopper-medium-expert"],
+    "study_tasks": ["maze2d-umaze", "hopper-medium-expert"],
     "seeds": [0],
     "lambda_tr": 0.1,
     "sensitivity_lambda_tr": [1.0],
