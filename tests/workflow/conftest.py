@@ -185,7 +185,8 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
     tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
-    project.set(tasks=tasks, seeds=[0], lambda_tr=0.1)
+    named = {key: TINY[key] for key in ("ablation_tasks", "sensitivity_tasks", "study_tasks")}
+    project.set(tasks=tasks, **named, seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")
