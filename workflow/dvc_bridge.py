@@ -189,6 +189,8 @@ def commit(workflow: Workflow) -> None:
             raise UserError("params.yaml changed during the run; run snakemake again")
         current = _current_files(workflow)
         param.load_path = cache(param.load_path)  # DVC reads params.yaml some times a stage
+        if not _entries():
+            LOCK.unlink(missing_ok=True)  # DVC does not read a damaged one
         with Repo() as repo, repo.lock:
             rules, entries = {rule.name: rule for rule in workflow.rules}, _entries()
             versioned = {stage.name.partition("@")[0] for stage in repo.index.stages}
@@ -221,10 +223,18 @@ def _entries() -> dict[str, Mapping[str, Any]]:
     except (OSError, ValueError):
         known = {}
     if known.get("sha256") != digest:
-        known = {"sha256": digest, "stages": yaml.load(text, YamlLoader).get("stages") or {}}  # noqa: S506
+        known = {"sha256": digest, "stages": _parsed(text)}
         with replacing(LOCK_AS_JSON) as temporary:
             temporary.write_text(json.dumps(known))
     return dict(known["stages"])
+
+
+def _parsed(lock: bytes) -> Mapping[str, Any]:
+    """The stages of a dvc.lock; none of one that is empty or cut short, as a killed DVC leaves it."""
+    try:
+        return yaml.load(lock, YamlLoader)["stages"] or {}  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, TypeError, KeyError):
+        return {}
 
 
 def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -180,6 +180,17 @@ def test_a_damaged_artifact_is_made_again(small, damage):
     assert small.planned() == {} and is_clean(small)
 
 
+@pytest.mark.parametrize("length", [0, 20])
+def test_a_dvc_lock_cut_short_is_made_again(small, length):
+    """As DVC leaves it that is killed while it writes."""
+    lock = small.folder / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:length])
+    assert small.planned() == {}
+    small.set(alpha=0.5)
+    small.run("snakemake", "all")
+    assert small.planned() == {} and is_clean(small)
+
+
 @pytest.mark.parametrize("days", [-400, 400])
 def test_times_alone_rerun_nothing_and_do_not_hide_an_edit(small, days):
     moment = time.time() + days * 86400
