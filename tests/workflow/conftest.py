@@ -69,9 +69,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own = {"PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
-        # Hundreds of jobs import dmemm from here: each would compile it again.
-        return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A process group of its own, as a terminal gives to what it runs in the foreground."""
