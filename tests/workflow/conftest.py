@@ -20,6 +20,9 @@ from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
+    "ablation_tasks": ["hopper-medium-expert"],
+    "sensitivity_tasks": ["hopper-medium-expert"],
+    "study_tasks": ["maze2d-umaze", "hopper-medium-expert"],
     "seeds": [0],
     "lambda_tr": 0.1,
     "sensitivity_lambda_tr": [1.0],
@@ -180,7 +183,8 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
     tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
-    project.set(tasks=tasks, seeds=[0], lambda_tr=0.1)
+    named = {key: TINY[key] for key in ("ablation_tasks", "sensitivity_tasks", "study_tasks")}
+    project.set(tasks=tasks, **named, seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")
