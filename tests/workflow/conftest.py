@@ -20,6 +20,8 @@ from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
+    "mazes": ["umaze"],
+    "methods": [],
     "ablation_tasks": ["hopper-medium-expert"],
     "sensitivity_tasks": ["hopper-medium-expert"],
     "study_tasks": ["maze2d-umaze", "hopper-medium-expert"],
@@ -183,7 +185,7 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
     tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
-    named = {key: TINY[key] for key in ("ablation_tasks", "sensitivity_tasks", "study_tasks")}
+    named = {key: TINY[key] for key in ("mazes", "methods", "ablation_tasks", "sensitivity_tasks", "study_tasks")}
     project.set(tasks=tasks, **named, seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
