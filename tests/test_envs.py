@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from dmemm.envs import GOALS, is_free, make_env, set_state_from_observation
-from dmemm.tasks import get_task, task_names
+from dmemm.tasks import get_task
+
+from .checkout import task_names
 
 MAZE_NAMES = [name for name in task_names() if get_task(name).is_maze]
 ONE_OF_EACH = ["hopper-medium", "halfcheetah-medium", "walker2d-medium", "maze2d-umaze", "multi2d-large"]

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from dmemm.envs import make_env
-from dmemm.tasks import get_task, task_names
+from dmemm.tasks import get_task
 from dmemm.terminations import termination
+
+from .checkout import task_names
 
 
 @pytest.mark.parametrize("body", ["hopper", "walker2d"])

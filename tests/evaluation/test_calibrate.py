@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmemm.config import CalibrateConfig, load_params
+from dmemm.config import CalibrateConfig
 from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
@@ -24,13 +24,13 @@ from dmemm.planning.planner import Planner
 from dmemm.planning.rollout import CALIBRATION
 from dmemm.tasks import Task, get_task
 from dmemm.variants import get_variant
+from tests.checkout import staged_params
 
 HOPPER, MAZE = get_task("hopper-medium"), get_task("maze2d-umaze")
 
 
 def config(task: Task = HOPPER, variant: str = "dmemm", **changes: Any) -> CalibrateConfig:
-    params = load_params(Path(__file__).parents[2] / "params.yaml")
-    return replace(CalibrateConfig.resolve(params, task, get_variant(variant)), **changes)
+    return replace(CalibrateConfig.resolve(staged_params(), task, get_variant(variant)), **changes)
 
 
 def shown(task: Task, of: CalibrateConfig) -> list[dict[str, Any]]:

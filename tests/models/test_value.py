@@ -1,19 +1,19 @@
 """The value model: returns to go as by a loop, falls, cuts, and a known value learned."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dmemm.config import ValueConfig, load_params, override
+from dmemm.config import ValueConfig, override
 from dmemm.data.raw import RawData, write_raw
 from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import ValueModel
 from dmemm.models.regression import fit_value, load_mechanism, returns_to_go, train_value, value_beyond
 from dmemm.tasks import Task, get_task
+from tests.checkout import staged_params
 
 TASK = Task("chain", "Chain-v0", 20, 0.0, 1.0, {})
 
@@ -100,4 +100,4 @@ def test_the_stage_writes_a_model_that_knows_no_action_and_is_for_tasks_without_
 @pytest.mark.parametrize("value", ["discount=1", "discount=-0.1", "termination_penalty=1", "objective=q", "veto=-1"])
 def test_out_of_range_is_refused_in_one_line(value):
     with pytest.raises(UserError, match=f"command line: {value.partition('=')[0]}: [^\n]*$"):
-        override(load_params(Path("params.yaml")), [value])
+        override(staged_params(), [value])

@@ -20,6 +20,8 @@ from ..checkout import copy_tracked
 
 TINY = {
     "tasks": {"locomotion": ["hopper-medium-expert"], "maze": ["maze2d-umaze"]},
+    "mazes": ["umaze"],
+    "methods": [],
     "ablation_tasks": ["hopper-medium-expert"],
     "sensitivity_tasks": ["hopper-medium-expert"],
     "study_tasks": ["maze2d-umaze", "hopper-medium-expert"],
@@ -72,9 +74,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own = {"PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
-        # Hundreds of jobs import dmemm from here: each would compile it again.
-        return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | own
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1"}
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A process group of its own, as a terminal gives to what it runs in the foreground."""
@@ -185,7 +185,7 @@ def new_small(folder: Path) -> Project:
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     (project.folder / "code.py").write_text("first\n")
     tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
-    named = {key: TINY[key] for key in ("ablation_tasks", "sensitivity_tasks", "study_tasks")}
+    named = {key: TINY[key] for key in ("mazes", "methods", "ablation_tasks", "sensitivity_tasks", "study_tasks")}
     project.set(tasks=tasks, **named, seeds=[0], lambda_tr=0.1)
     project.run("git", "init", "--quiet")
     project.run("git", "config", "user.name", "test")
