@@ -189,8 +189,7 @@ def commit(workflow: Workflow) -> None:
             raise UserError("params.yaml changed during the run; run snakemake again")
         current = _current_files(workflow)
         param.load_path = cache(param.load_path)  # DVC reads params.yaml some times a stage
-        if not _entries():
-            LOCK.unlink(missing_ok=True)  # DVC does not read a damaged one
+        _remove_damaged()
         with Repo() as repo, repo.lock:
             rules, entries = {rule.name: rule for rule in workflow.rules}, _entries()
             versioned = {stage.name.partition("@")[0] for stage in repo.index.stages}
@@ -235,6 +234,19 @@ def _parsed(lock: bytes) -> Mapping[str, Any]:
         return yaml.load(lock, YamlLoader)["stages"] or {}  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, TypeError, KeyError):
         return {}
+
+
+def _remove_damaged() -> None:
+    """Remove what a killed DVC left half written and no DVC reads: dvc.lock, and its table of who reads what."""
+    if not _entries():
+        LOCK.unlink(missing_ok=True)
+    table = Path(".dvc/tmp/rwlock")
+    try:
+        json.loads(table.read_bytes())
+    except OSError:
+        return
+    except ValueError:
+        table.unlink(missing_ok=True)
 
 
 def _is_recorded(stage: Any, rules: Mapping[str, Rule], entries: Mapping[str, Mapping[str, Any]]) -> bool:

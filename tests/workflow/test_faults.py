@@ -139,7 +139,9 @@ def test_a_run_killed_again_and_again_gets_there(small, tool):
         run.communicate(timeout=300)
     small.run(*command)
     small.run("snakemake", "all")
-    assert small.table().count("lambda_tr=0.3") == 2
+    assert small.table().count("lambda_tr=0.3") == 2 and small.planned() == {}
+    small.set(alpha=0.5)  # a run killed while it recorded its results is recorded by the next one that has jobs
+    small.run("snakemake", "all")
     assert small.planned() == {} and is_clean(small)
 
 
