@@ -3,8 +3,8 @@
     python workflow/scripts/train_policies.py --output policies --minutes 600
 
 One process trains hopper, halfcheetah and walker2d side by side: their networks are stacked into one batched product,
-and on a GPU all gradient steps between two environment steps are one CUDA graph. An H100 makes some 2000 gradient steps
-a second for each of the three, where a library's loop on a CPU makes a hundred. Hyperparameters are the paper's.
+and on a GPU all gradient steps between two environment steps are one CUDA graph. An H200 made some 1600 gradient steps
+a second for each of the three. Hyperparameters are the paper's.
 
 An interrupted run goes on from OUTPUT/state.safetensors; OUTPUT/BODY.safetensors has the actor at each step of
 `CHECKPOINTS`, from which workflow/scripts/choose_policies.py takes those of `dmemm/data/policies`.
