@@ -9,8 +9,9 @@ from typing import Any
 from dmemm.config import CalibrateConfig
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.planning.planner import Planner, load_models
+from dmemm.planning.planner import Planner
 from dmemm.planning.rollout import CALIBRATION, run_episodes
+from dmemm.planning.storage import load_models
 from dmemm.tasks import Task
 
 

@@ -1,56 +1,23 @@
-"""Plans for a batch of observations: several candidates each, the best by the guide's own objective."""
+"""Planning for a batch of observations: draw several candidates for each and take the best one."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import EvaluateConfig, load_params
-from dmemm.device import choose_device
+from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import sample_plans, transition_error
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
-from dmemm.files import read_json, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
-from dmemm.models.regression import load_mechanism
-from dmemm.models.storage import save_weights
+from dmemm.planning.controller import follow
 from dmemm.planning.guides import make_guide, needed
-from dmemm.tasks import Task, get_task
-from dmemm.variants import get_variant
-
-Array = NDArray[np.float32]
-
-# The files of a planner's folder.
-_PLANNER, _DIFFUSION = "planner.json", "diffusion.safetensors"
-_DYNAMICS, _REWARD, _VALUE, _PLAN_VALUE = (
-    f"{name}.safetensors" for name in ("dynamics", "reward", "value", "plan_value")
-)
-
-
-@dataclass(frozen=True)
-class Plans:
-    """The chosen plan of each observation, in the environment's units.
-
-    Attributes:
-        actions: shape (batch, horizon, action_dim).
-        states: shape (batch, horizon, observation_dim); the first is the observation planned from.
-        values: shape (batch,), the objective less the veto, by which it was chosen.
-        returns: shape (batch,), the return Σ r that the reward model expects; NaN without one.
-        transition_errors: shape (batch,), what the ensemble expects of eq. 9: the mean over the plan's transitions of
-            ‖s' - T̂(s, a)‖², normalised states; NaN without an ensemble.
-    """
-
-    actions: Array
-    states: Array
-    values: Array
-    returns: Array
-    transition_errors: Array
+from dmemm.planning.plans import ActivePlans, Array, Plans
+from dmemm.planning.storage import find_planner, load_models, save_models
+from dmemm.tasks import Task
 
 
 class Planner:
@@ -107,44 +74,18 @@ class Planner:
         Raises:
             UserError: there is no such folder or trained network, or a file is damaged.
         """
-        folder = Path(path_or_task)
-        if (folder / _PLANNER).is_file():
-            record = read_json(folder / _PLANNER)
-            task, config = Task(**record["task"]), EvaluateConfig(**record["config"])
-            dynamics = folder / _DYNAMICS
-            return load_planner(
-                task, config, seed, model=folder / _DIFFUSION, reward=folder / _REWARD,
-                dynamics=dynamics if dynamics.is_file() else None, value=folder / _VALUE,
-                plan_value=folder / _PLAN_VALUE,
-            )  # fmt: skip
-        if folder.is_dir():
-            raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
-        task, chosen = get_task(str(path_or_task)), get_variant(variant)
-        config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
-        models = Path("results/models") / task.name.replace("multi2d", "maze2d")
-        return load_planner(
-            task, config, seed, model=models / chosen.network / f"seed{seed}.safetensors", reward=models / _REWARD,
-            dynamics=models / _DYNAMICS, value=models / _VALUE, plan_value=models / _PLAN_VALUE,
-        )  # fmt: skip
+        task, config, paths = find_planner(path_or_task, variant, seed)
+        return load_planner(task, config, seed, **paths)
 
     def save(self, folder: Path | str) -> None:
         """Write everything that planning needs into a folder, which can be copied and loaded without the project."""
-        folder = Path(folder)
-        self.model.save(folder / _DIFFUSION)
-        mechanisms: Mapping[str, Mechanism | None] = {
-            _DYNAMICS: self.dynamics, _REWARD: self.reward, _VALUE: self.value,
-        }  # fmt: skip
-        for name, mechanism in mechanisms.items():
-            if mechanism is not None:
-                save_weights(folder / name, *mechanism_state(mechanism))
-        if self.plan_value is not None:
-            self.plan_value.save(folder / _PLAN_VALUE)
-        write_json(folder / _PLANNER, {"task": asdict(self.task), "config": asdict(self.config)})
+        save_models(
+            Path(folder), self.task, self.config, self.model, self.dynamics, self.reward, self.value, self.plan_value
+        )
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget the plans that `act` follows; with a seed, also start its noise anew."""
-        self._plans: Plans | None = None
-        self._age, self._fresh = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
+        """Forget the plans that `act` follows; with a seed, also restart the noise."""
+        self._active: ActivePlans | None = None
         if seed is not None:
             self.generator.manual_seed(seed)
 
@@ -208,41 +149,28 @@ class Planner:
         observations = np.asarray(observations, np.float32)
         if observations.ndim == 1:
             return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
-        batch, every = len(observations), min(self.config.replan_every, self.model.horizon)
-        if len(self._age) != batch:
-            self._plans, self._age, self._fresh = None, np.full(batch, every), np.ones(batch, dtype=bool)
+        active, batch = self._active, len(observations)
+        if active is None or len(active) != batch:
+            action_dim = self.model.action_dim
+            active = ActivePlans(batch, self.model.horizon, action_dim, len(self.model.center) - action_dim)
+            self._active = active
         running = np.ones(batch, dtype=bool) if running is None else running
-        due = running & (self._age >= every)
-        warm = due & ~self._fresh if self.config.warm_start > 0 else np.zeros(batch, dtype=bool)
+        due = active.due(running, min(self.config.replan_every, self.model.horizon))
+        warm = due & ~active.fresh if self.config.warm_start > 0 else np.zeros(batch, dtype=bool)
         for group in (np.flatnonzero(due & ~warm), np.flatnonzero(warm)):
             if len(group) == 0:
                 continue
-            previous = self._rest_of_plans(group) if warm[group[0]] else None
-            made = self._plan(observations[group], None if goals is None else np.asarray(goals)[group], group, previous)
-            if self._plans is None:
-                shape = (batch, self.model.horizon)
-                self._plans = Plans(
-                    np.zeros((*shape, made.actions.shape[2]), np.float32),
-                    np.zeros((*shape, made.states.shape[2]), np.float32), *np.zeros((3, batch), np.float32),
-                )  # fmt: skip
-            for name, value in vars(made).items():
-                getattr(self._plans, name)[group] = value
-            self._age[group], self._fresh[group] = 0, False
-        assert self._plans is not None
-        actions = follow(self._plans, self._age, observations, self.config.execute)
-        self._age += running
+            previous = active.remaining(group) if warm[group[0]] else None
+            chosen_goals = None if goals is None else np.asarray(goals)[group]
+            active.replace(group, self._plan(observations[group], chosen_goals, group, previous))
+        actions = follow(active.plans, active.steps, observations, self.config.execute)
+        active.steps += running
         return np.where(running[:, None], actions, 0).astype(np.float32)
 
     def restart(self, environments: NDArray[np.bool_]) -> None:
         """Let environments (bool, shape (batch,)) get a new plan at their next action, as after their reset."""
-        self._age[environments], self._fresh[environments] = self.model.horizon, True
-
-    def _rest_of_plans(self, environments: NDArray[np.int64]) -> Array:
-        """What is left of their plans, filled up with the last step: (n, horizon, dim)."""
-        assert self._plans is not None
-        plans = np.concatenate([self._plans.actions, self._plans.states], axis=2)[environments]
-        steps = np.arange(self.model.horizon) + self._age[environments, None]
-        return plans[np.arange(len(environments))[:, None], np.minimum(steps, self.model.horizon - 1)]
+        if self._active is not None:
+            self._active.fresh[environments] = True
 
     def known(self, observations: Array, goals: Array | None, names: NDArray[np.int64] | None = None) -> Tensor:
         """Plans with what is known of them, normalised: the first state and, with a goal, the end.
@@ -308,36 +236,3 @@ def load_planner(
         plan_value=plan_value if "plan-value" in needs else None,
     )
     return Planner(task, config, seed=seed, **models)
-
-
-def load_models(
-    *, model: Path, reward: Path, dynamics: Path | None, value: Path | None, plan_value: Path | None
-) -> dict[str, Any]:
-    """What a `Planner` is made of, by its arguments' names.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    device = choose_device()
-    network = DiffusionModel.load(model, device)
-    network.make_fast()
-    return {
-        "model": network,
-        "dynamics": load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
-        "reward": load_mechanism(RewardModel, reward),
-        "value": load_mechanism(ValueModel, value) if value else None,
-        "plan_value": PlanValue.load(plan_value, device) if plan_value else None,
-    }
-
-
-def follow(plans: Plans, steps: NDArray[np.int64], observations: Array, execute: str) -> Array:
-    """The action of each environment, `steps` (batch,) after its planning: shape (batch, action_dim).
-
-    `actions` executes the plan's own action. `waypoints` follows its states as Diffuser's maze controller does:
-    a = Δposition + Δvelocity towards the next planned state, the last one once the plan is over.
-    """
-    row, last = np.arange(len(steps)), plans.states.shape[1] - 1
-    if execute == "actions":
-        return plans.actions[row, np.minimum(steps, last)]
-    away = plans.states[row, np.minimum(steps + 1, last)] - observations
-    return away[:, :2] + away[:, 2:]

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -35,6 +35,14 @@ class Actor(Protocol):
         self, observations: NDArray[np.float32], goals: NDArray[np.float32] | None, running: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """The actions (batch, Da) for observations (batch, Ds), of which only those of `running` (batch,) count."""
+
+
+@runtime_checkable
+class TakesRewards(Protocol):
+    """An actor whose actions depend on the rewards so far, such as a Decision Transformer."""
+
+    def take_rewards(self, rewards: NDArray[np.float32]) -> None:
+        """Receive the rewards of the last actions, shape (batch,), 0 for episodes that are over."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,6 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     reached, running = np.zeros(episodes, dtype=bool), np.ones(episodes, dtype=bool)
     seconds, made = 0.0, actor.plans_made
-    take_rewards = getattr(actor, "take_rewards", None)  # of a method that acts by what it has earned
     actor.reset()
 
     def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -126,8 +133,8 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
                 running[i] = not (terminated or truncated)
             if not running.any():
                 break
-            if take_rewards is not None:
-                take_rewards(rewards)
+            if isinstance(actor, TakesRewards):
+                actor.take_rewards(rewards)
     finally:
         for env in envs:
             env.close()

@@ -12,7 +12,9 @@ from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
 from dmemm.planning import planner as planner_module
-from dmemm.planning.planner import Planner, Plans, follow
+from dmemm.planning.controller import follow
+from dmemm.planning.planner import Planner
+from dmemm.planning.plans import Plans
 from dmemm.tasks import Task, get_task
 
 UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
@@ -144,7 +146,7 @@ def test_a_warm_start_gives_the_rest_of_the_plan_to_those_that_had_one(monkeypat
     made, observations, goals = planner(1, warm_start=2), np.ones((3, 4), np.float32), np.zeros((3, 2), np.float32)
     for _ in range(3):
         made.act(observations, goals)
-    plans = made._plans
+    plans = made._active.plans
     rest = np.concatenate([plans.actions, plans.states], axis=2)[:, [3, 4, 5, 6, 7, 7, 7, 7]].copy()
     made.restart(np.array([False, True, False]))
     made.act(observations, goals)
