@@ -16,7 +16,7 @@ from dmemm.models.plan_value import PlanValue
 from dmemm.planning.controller import follow
 from dmemm.planning.guides import make_guide, needed
 from dmemm.planning.plans import ActivePlans, Array, Plans
-from dmemm.planning.storage import find_planner, load_models, save_models
+from dmemm.planning.storage import find_planner, load_models, write_folder
 from dmemm.tasks import Task
 
 
@@ -24,18 +24,18 @@ class Planner:
     """A diffusion model, its guide and a task, ready to plan and to act.
 
     Args:
-        task: what it was trained for.
-        config: how it plans.
+        task: the task that the models were trained for.
+        config: the planning parameters.
         model: the trained diffusion model.
-        dynamics: T̂, or None; it guides where `config.lambda_guide` and chooses where `config.veto` is positive.
+        dynamics: T̂, or None. Required if `config.lambda_guide` or `config.veto` is positive.
         reward: R̂, or None.
-        seed: of the noise.
+        seed: seed of the noise.
         value: V̂, or None.
-        plan_value: J, or None. R̂, V̂ and J guide tasks without a goal, as `config.objective` says.
+        plan_value: J, or None. In tasks without a goal, `config.objective` requires R̂, V̂ or J.
 
     Attributes:
-        plans_made: plans so far.
-        generator: of the noise.
+        plans_made: number of plans made so far.
+        generator: generator of the noise.
     """
 
     def __init__(
@@ -69,19 +69,29 @@ class Planner:
 
     @classmethod
     def load(cls, path_or_task: str | Path, variant: str = "dmemm", seed: int = 0) -> "Planner":
-        """The planner in a folder that `save` wrote; or, in the project's folder, of a task, a variant and a seed.
+        """Load the planner in a folder that `save` wrote; or, in the project's folder, of a task, variant and seed.
 
         Raises:
-            UserError: there is no such folder or trained network, or a file is damaged.
+            UserError: there is no such folder or trained network, a file is damaged, or the task of a saved planner
+                names a module that cannot be found.
         """
         task, config, paths = find_planner(path_or_task, variant, seed)
         return load_planner(task, config, seed, **paths)
 
     def save(self, folder: Path | str) -> None:
-        """Write everything that planning needs into a folder, which can be copied and loaded without the project."""
-        save_models(
-            Path(folder), self.task, self.config, self.model, self.dynamics, self.reward, self.value, self.plan_value
-        )
+        """Write everything that planning needs into a folder, whole or not at all.
+
+        The folder can be copied, and loads without the project. Only modules that the task names in `env` and
+        `terminal` are not in it.
+
+        Args:
+            folder: may be empty or hold a planner, which is replaced.
+
+        Raises:
+            UserError: the folder holds anything else, or it cannot be written.
+        """
+        mechanisms = {"dynamics": self.dynamics, "reward": self.reward, "value": self.value}
+        write_folder(Path(folder), self.task, self.config, self.model, mechanisms, self.plan_value)
 
     def reset(self, seed: int | None = None) -> None:
         """Forget the plans that `act` follows; with a seed, also restart the noise."""
@@ -109,7 +119,14 @@ class Planner:
     def _plan(
         self, observations: Array, goals: Array | None, names: NDArray[np.int64], previous: Array | None = None
     ) -> Plans:
-        """Plan; `names` are what errors call the observations, `previous` what a warm start begins with."""
+        """Plan.
+
+        Args:
+            observations: shape (batch, observation_dim).
+            goals: shape (batch, goal_dim), or None without a goal.
+            names: shape (batch,), labels of the observations in error messages.
+            previous: shape (batch, horizon, action_dim + observation_dim), the plans of a warm start.
+        """
         model, action_dim = self.model, self.model.action_dim
         values = self.known(observations, goals, names)
         batch = len(values)
@@ -134,9 +151,10 @@ class Planner:
         return Plans(plans[..., :action_dim], plans[..., action_dim:], chosen, returns, errors)
 
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
-        """The next action in each of several environments, which keep their order from call to call.
+        """Return the next action of each environment. Environments must keep their order from call to call.
 
-        An environment gets a new plan when its own is `replan_every` steps old or over, and after `reset`, `restart`.
+        An environment gets a new plan every `replan_every` steps, at the end of its plan, and after `reset` and
+        `restart`.
 
         Args:
             observations: shape (batch, observation_dim), or (observation_dim,) for a single environment.
@@ -144,7 +162,7 @@ class Planner:
             running: bool, shape (batch,), the environments that need an action; all by default.
 
         Returns:
-            Actions of the shape of `observations`, within what the data have; zero where not running.
+            Shape (batch, action_dim) or (action_dim,), within the range of the data's actions; zero where not running.
         """
         observations = np.asarray(observations, np.float32)
         if observations.ndim == 1:
@@ -168,17 +186,17 @@ class Planner:
         return np.where(running[:, None], actions, 0).astype(np.float32)
 
     def restart(self, environments: NDArray[np.bool_]) -> None:
-        """Let environments (bool, shape (batch,)) get a new plan at their next action, as after their reset."""
+        """Give environments (bool, shape (batch,)) a new plan at their next action, as at the start of an episode."""
         if self._active is not None:
             self._active.fresh[environments] = True
 
     def known(self, observations: Array, goals: Array | None, names: NDArray[np.int64] | None = None) -> Tensor:
-        """Plans with what is known of them, normalised: the first state and, with a goal, the end.
+        """Return normalised plans that hold what is known: the first state and, with a goal, the last.
 
         Args:
             observations: shape (batch, observation_dim).
             goals: shape (batch, goal_dim), or None without a goal.
-            names: shape (batch,), what errors call the observations.
+            names: shape (batch,), labels of the observations in error messages; their indices by default.
         """
         names = np.arange(len(observations)) if names is None else names
         model, action_dim, goal_dim = self.model, self.model.action_dim, self.task.goal_dim
@@ -201,7 +219,7 @@ class Planner:
         return (values - model.center) / model.scale
 
     def _expected(self, tau: Tensor) -> tuple[Array, Array]:
-        """Predicted return and transition error of normalised plans (batch, horizon, dim), shape (batch,) each."""
+        """Return the predicted return and transition error of normalised plans (batch, horizon, dim), (batch,) each."""
         s, a = tau[..., self.model.action_dim :], tau[..., : self.model.action_dim]
         returns = errors = torch.full((len(tau),), torch.nan)
         if self.reward is not None:
@@ -217,15 +235,15 @@ def load_planner(
     seed: int,
     *,
     model: Path,
-    reward: Path,
+    reward: Path | None,
     dynamics: Path | None,
     value: Path | None = None,
     plan_value: Path | None = None,
 ) -> Planner:
-    """The planner of a trained network, guided as `config` says; of `value` and `plan_value` it reads what that needs.
+    """Load the planner of a trained network; `value` and `plan_value` are read only if the objective needs them.
 
     Raises:
-        UserError: a file is missing or damaged, or what guides needs a model that is not given.
+        UserError: a file is missing or damaged, or a model that `config` requires is not given.
     """
     needs = needed(task, config)
     models = load_models(

@@ -4,52 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import dmemm
-from dmemm.config import EvaluateConfig
-from dmemm.data.normaliser import Normaliser
-from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
-from dmemm.models.plan_value import PlanValue
 from dmemm.planning import planner as planner_module
 from dmemm.planning.controller import follow
 from dmemm.planning.planner import Planner
 from dmemm.planning.plans import Plans
-from dmemm.tasks import Task, get_task
 
-UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
-NORMALISER = Normaliser(
-    *(np.array(x, dtype=np.float32) for x in ([0, 0, 1, 2, 3, 4], [1, 2, 2, 2, 1, 1], [-3] * 6, [3] * 6))
-)
-
-
-def model():
-    torch.manual_seed(0)
-    header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
-    built = DiffusionModel({**header, **UNET, "diffusion_steps": 4}, torch.device("cpu"))
-    built.set_normaliser(NORMALISER)
-    return built.requires_grad_(False)
-
-
-TASK = get_task("maze2d-umaze")
-OWN = Task("walk", "Walk-v0", 20, 0.0, 1.0, {})
-
-
-def planner(candidates, seed=0, task=TASK, without=(), **changes):
-    torch.manual_seed(1)
-    dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
-    config = EvaluateConfig(
-        **{"objective": "reward", "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
-           "alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
-           "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
-    )  # fmt: skip
-    reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
-    reward.target_scale.fill_(2.0)
-    value = ValueModel(4, 0, 1, 16).requires_grad_(False)
-    plan_value = PlanValue({"horizon": 8, "transition_dim": 6, "diffusion_steps": 4}).requires_grad_(False)
-    given = {"dynamics": dynamics, "reward": reward, "value": value, "plan_value": plan_value}
-    given |= dict.fromkeys(without)
-    return Planner(task, config, model(), given.pop("dynamics"), given.pop("reward"), seed, **given)
+from .example import NORMALISER, OWN, planner
 
 
 def test_plans_start_at_the_observation_and_end_at_the_goal_at_rest():
@@ -164,36 +125,6 @@ def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_n
     made = planner(1)
     actions = made.act(np.ones((3, 4)), np.zeros((3, 2)), running=np.array([False, True, False]))
     assert made.plans_made == 1 and (actions[[0, 2]] == 0).all() and (actions[1] != 0).any()
-
-
-def test_a_saved_planner_is_whole_and_loads_anywhere(tmp_path, monkeypatch):
-    made = planner(4)
-    made.save(tmp_path / "planner")
-    moved = (tmp_path / "planner").rename(tmp_path / "elsewhere")
-    monkeypatch.chdir(tmp_path)  # no params.yaml, no tasks, no data
-    loaded = dmemm.Planner.load(moved)
-    observations, goals = np.ones((2, 4), np.float32), np.zeros((2, 2), np.float32)
-    ours, theirs = made.plan(observations, goals), loaded.plan(observations, goals)
-    for key, value in vars(ours).items():
-        np.testing.assert_array_equal(value, getattr(theirs, key))
-    assert loaded.task == made.task and loaded.config == made.config
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: no planner in it"):
-        dmemm.Planner.load("empty")
-    with pytest.raises(UserError, match="nowhere: there is no folder tasks/ here"):
-        dmemm.Planner.load("nowhere")
-
-
-@pytest.mark.parametrize("objective", ["reward", "return", "value", "plan_value"])
-def test_a_saved_planner_holds_what_its_objective_needs(objective, tmp_path):
-    made = planner(4, task=OWN, objective=objective, veto=1.0)
-    made.save(tmp_path)
-    loaded, observations = dmemm.Planner.load(tmp_path), np.ones((2, 4), np.float32)
-    ours, theirs = made.plan(observations), loaded.plan(observations)
-    for key, value in vars(ours).items():
-        np.testing.assert_array_equal(value, getattr(theirs, key))
-    needed = {"value": ["value"], "return": ["value"], "plan_value": ["plan_value"]}.get(objective, [])
-    assert {path.stem for path in tmp_path.iterdir()} == {"planner", "diffusion", "dynamics", "reward", *needed}
 
 
 @pytest.mark.parametrize(
