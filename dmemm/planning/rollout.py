@@ -89,7 +89,8 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
     """Run all episodes at once, from the starts that `env_seeds` gives, whatever is evaluated.
 
     Raises:
-        UserError: an environment failed or gave numbers that are not finite, or a plan did; it says which episode.
+        UserError: an environment failed, gave numbers that are not finite, or lacks the goal or the success that the
+            task needs; or a plan is not finite. The message names the episode.
     """
     seeds = env_seeds(seed, episodes, offset)
     envs = [make_env(task) for _ in range(episodes)]
@@ -101,7 +102,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
     actor.reset()
 
     def attempt(i: int, call: Any, *arguments: Any, **keywords: Any) -> Any:
-        """A call of environment i, whose failure names the episode and is never scored."""
+        """Call environment i; a failure names the episode and is never scored."""
         where = f"{task.name}: episode {i} of seed {seed} (environment seed {seeds[i]}), step {lengths[i]}"
         try:
             result = call(*arguments, **keywords)
@@ -109,6 +110,9 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
             raise UserError(f"{where}: the environment failed: {type(error).__name__}: {error}") from error
         if not np.isfinite(result[0]).all() or (len(result) == 5 and not np.isfinite(result[1])):
             raise UserError(f"{where}: the environment gave a number that is not finite; it has diverged")
+        for key in ("goal", "success") if len(result) == 5 else ("goal",):
+            if task.has_goal and key not in result[-1]:
+                raise UserError(f"{where}: the environment gave no info[{key!r}]; a task with goal_dim needs it")
         return result
 
     try:

@@ -50,7 +50,8 @@ def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Tas
         raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
     task, chosen = get_task(str(path_or_task)), get_variant(variant)
     config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
-    models = Path("results/models") / task.name.replace("multi2d", "maze2d")
+    # Multi2D is Maze2D with random goals, and plans with its networks.
+    models = Path("results/models") / (f"maze2d-{task.body}" if task.protocol == "multi2d" else task.name)
     return task, config, {
         "model": models / chosen.network / f"seed{seed}.safetensors", "reward": models / _FILES["reward"],
         "dynamics": models / _FILES["dynamics"], "value": models / _FILES["value"],

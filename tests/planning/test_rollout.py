@@ -100,3 +100,70 @@ def test_no_start_of_calibration_is_scored_and_no_two_seeds_share_one(seed, numb
 def test_seeds_and_episodes_that_would_overlap_are_refused(seed, number):
     with pytest.raises(UserError, match="use"):
         env_seeds(seed, number)
+
+
+class GoalStub(gym.Env):
+    """Gives the keys of `first` at resets and those of `later` at steps."""
+
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    first = later = ()
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(4, np.float32), self.info(self.first)
+
+    def step(self, action):
+        return np.zeros(4, np.float32), 0.0, True, False, self.info(self.later)
+
+    @staticmethod
+    def info(keys):
+        return {key: {"goal": np.ones(2), "success": True}[key] for key in keys}
+
+
+class Still:
+    plans_made = 0
+
+    def reset(self):
+        pass
+
+    def act(self, observations, goals, running):
+        assert (goals == 1).all()
+        self.plans_made += int(running.sum())
+        return np.zeros((len(observations), 2))
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "missing"),
+    [((), (), "goal"), (["goal"], ["success"], "goal"), (["goal"], ["goal"], "success")],
+)
+def test_an_environment_without_a_goal_is_named(monkeypatch, first, later, missing):
+    monkeypatch.setattr(rollout, "make_env", lambda task: GoalStub())
+    monkeypatch.setattr(GoalStub, "first", first)
+    monkeypatch.setattr(GoalStub, "later", later)
+    message = (
+        rf"maze2d-umaze: episode 0 of seed 2 .*: the environment gave no info\['{missing}'\]; a task with goal_dim"
+    )
+    with pytest.raises(UserError, match=message):
+        run_episodes(get_task("maze2d-umaze"), Still(), episodes=2, seed=2)
+
+
+def test_success_is_asked_for_at_steps_only(monkeypatch):
+    monkeypatch.setattr(rollout, "make_env", lambda task: GoalStub())
+    monkeypatch.setattr(GoalStub, "first", ["goal"])
+    monkeypatch.setattr(GoalStub, "later", ["goal", "success"])
+    assert run_episodes(get_task("maze2d-umaze"), Still(), episodes=2, seed=2).success.tolist() == [True, True]
+
+
+class Earning(Constant):
+    """Records the rewards that it is given."""
+
+    earned = 0.0
+
+    def take_rewards(self, rewards):
+        self.earned = self.earned + rewards
+
+
+def test_an_actor_that_takes_rewards_gets_those_of_every_step_but_the_last(monkeypatch):
+    monkeypatch.setattr(rollout, "make_env", lambda task: Stub())
+    actor = Earning()
+    run_episodes(TASK, actor, episodes=3, seed=2)
+    assert actor.earned.tolist() == [4, 5, 5]

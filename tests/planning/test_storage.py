@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import dmemm
 from dmemm.errors import UserError
 from dmemm.planning import storage
 
-from .example import OWN, planner
+from .example import OWN, TASK, planner
 
 OBSERVATIONS = np.ones((2, 4), np.float32)
 # Nothing that a model would give: any of them may be missing.
@@ -131,3 +132,19 @@ def test_a_record_of_another_version_is_refused_in_one_line(tmp_path):
     (tmp_path / "planner.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="planner.json: of another version of dmemm .*patience.*; save the planner"):
         dmemm.Planner.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "folder"),
+    [
+        ("multi2d-umaze", "multi2d", "maze2d-umaze"),
+        ("multi2d-arm", "own", "multi2d-arm"),
+        ("maze2d-umaze", "maze2d", "maze2d-umaze"),
+    ],
+)
+def test_only_mazes_with_random_goals_plan_with_another_tasks_networks(name, protocol, folder, monkeypatch):
+    task = replace(TASK, name=name, protocol=protocol)
+    monkeypatch.setattr(storage, "get_task", lambda _: task)
+    found, _, paths = storage.find_planner(name, "dmemm", 3)
+    assert found == task and {path.parts[2] for path in paths.values()} == {folder}
+    assert paths["model"] == Path(f"results/models/{folder}/dmemm/seed3.safetensors")
