@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dmemm.models.unet import TemporalUnet, _MishFunction
+from dmemm.models.kernels import _MishFunction
+from dmemm.models.unet import TemporalUnet
 
 
 @pytest.mark.parametrize(
