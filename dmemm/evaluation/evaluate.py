@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dmemm.config import EvaluateConfig
-from dmemm.evaluation.scores import Way, write_scores
+from dmemm.evaluation.scores import write_scores
 from dmemm.planning.planner import load_planner
 from dmemm.planning.rollout import run_episodes
+from dmemm.score_file import Way
 from dmemm.tasks import Task
 
 

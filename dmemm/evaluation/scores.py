@@ -1,16 +1,14 @@
-"""Score files: what happened in the episodes of one evaluation."""
+"""The score file of the episodes that were run."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from dmemm.files import read_json, write_json
+from dmemm.files import read_json
 from dmemm.planning.rollout import Episodes
+from dmemm.score_file import Outcome, Score, Way
 from dmemm.tasks import Task
-
-Way = Literal["actions", "waypoints"]
 
 
 def write_scores(
@@ -22,42 +20,41 @@ def write_scores(
     statistics_path: Path,
     output: Path,
 ) -> None:
-    """Write the score file: the way that counts, and beside it every way in which plans were executed.
+    """Write the score file of one evaluation.
 
     Args:
-        task: what was acted in.
-        variant: the variant or method that acted.
-        seed: of its training and of the episodes.
-        executed: way to execute plans → the episodes.
-        execute: the way that counts.
-        statistics_path: the data set's statistics.
-        output: JSON.
+        task: the task.
+        variant: name of the variant or method.
+        seed: seed of the training and of the episodes.
+        executed: the episodes of each way in which plans were executed.
+        execute: the way whose scores count.
+        statistics_path: statistics of the data set.
+        output: the score file, JSON.
     """
     statistics, episodes = read_json(statistics_path), executed[execute]
     outcomes = {way: _outcome(task, run) for way, run in executed.items()}
-    write_json(
-        output,
-        {
-            "task": task.name,
-            "variant": variant,
-            "seed": seed,
-            "data_source": statistics["data_source"],
-            "protocol": task.protocol,
-            "execute": execute,
-            "checkpoint": "last",
-            "episodes": len(episodes.returns),
-            "returns": episodes.returns.tolist(),
-            **outcomes[execute],
-            "executed": outcomes,
-            "lengths": episodes.lengths.tolist(),
-            "planning_seconds": round(episodes.planning_seconds, 3),
-            "plans": episodes.plans,
-            # The data's rewards are for maze2d's goal; they say nothing of a random one.
-            "data_warnings": statistics["warnings"],
-            "data_score": None if task.protocol == "multi2d" else statistics["score_mean"],
-            "best_policy_score": None if task.protocol == "multi2d" else statistics["best_policy_score"],
-        },
-    )
+    # The data's rewards are for maze2d's goal; they say nothing of a random one.
+    comparable = task.protocol != "multi2d"
+    Score(
+        path=output,
+        task=task.name,
+        variant=variant,
+        seed=seed,
+        data_source=statistics["data_source"],
+        protocol=task.protocol,
+        execute=execute,
+        checkpoint="last",
+        episodes=len(episodes.returns),
+        returns=episodes.returns.tolist(),
+        **outcomes[execute],
+        executed=outcomes,
+        lengths=episodes.lengths.tolist(),
+        planning_seconds=round(episodes.planning_seconds, 3),
+        plans=episodes.plans,
+        data_warnings=statistics["warnings"],
+        data_score=statistics["score_mean"] if comparable else None,
+        best_policy_score=statistics["best_policy_score"] if comparable else None,
+    ).write()
     score, milliseconds = np.mean(outcomes[execute]["scores"]), 1000 * episodes.planning_seconds / episodes.plans
     print(
         f"evaluate {task.name} {variant} seed {seed}: score {score:.1f} over {len(episodes.returns)} episodes "
@@ -65,7 +62,7 @@ def write_scores(
     )
 
 
-def _outcome(task: Task, episodes: Episodes) -> dict[str, Any]:
+def _outcome(task: Task, episodes: Episodes) -> Outcome:
     return {
         "scores": [task.score(value) for value in episodes.returns],
         "success": None if episodes.success is None else episodes.success.astype(int).tolist(),

@@ -1,94 +1,16 @@
-"""Score files, as `evaluate` writes them: read, checked against each other, and averaged over seeds."""
+"""Score files: grouped by task, checked against each other, and averaged over seeds."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import jsonschema
-
 from dmemm.errors import UserError
-from dmemm.files import read_json
 from dmemm.methods import METHODS
+from dmemm.score_file import Score
 
 NAMES = {"diffuser": "Diffuser", "dmemm": "DMEMM", **METHODS}  # as tables print them, and the published ones too
-
-_NUMBERS = {"type": "array", "minItems": 1, "items": {"type": "number"}}
-_SUCCESS = {"anyOf": [{"type": "null"}, {**_NUMBERS, "items": {"enum": [0, 1]}}]}
-_SCHEMA = {
-    "type": "object",
-    "required": [
-        "task",
-        "variant",
-        "seed",
-        "data_source",
-        "checkpoint",
-        "episodes",
-        "scores",
-        "success",
-        "data_score",
-        "best_policy_score",
-        "data_warnings",
-        "executed",
-    ],
-    "properties": {
-        "task": {"type": "string", "minLength": 1},
-        "variant": {"type": "string", "minLength": 1},
-        "seed": {"type": "integer", "minimum": 0},
-        "data_source": {"enum": ["local", "d4rl", "minari", "own"]},
-        "checkpoint": {"type": "string", "minLength": 1},
-        "episodes": {"type": "integer", "minimum": 1},
-        "scores": _NUMBERS,
-        "success": _SUCCESS,
-        "data_score": {"type": ["number", "null"]},
-        "best_policy_score": {"type": ["number", "null"]},
-        "data_warnings": {"type": "array", "items": {"type": "string"}},
-        "executed": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["scores", "success"],
-                "properties": {"scores": _NUMBERS, "success": _SUCCESS},
-            },
-        },
-    },
-}
-_AGAIN = "delete it and run evaluate again"
-
-
-@dataclass(frozen=True)
-class Score:
-    """One evaluation: a variant's network of one seed on one task.
-
-    Attributes:
-        path: the file it was read from.
-        task: a task's name.
-        variant: a variant's name.
-        seed: of the network's training and of the evaluation.
-        data_source: `local`, `d4rl`, `minari` or `own`.
-        checkpoint: which weights were evaluated, e.g. `last`.
-        scores: D4RL's normalised score of each episode (0 random play, 100 D4RL's reference).
-        success: 1 or 0 an episode; None where the task has no goal.
-        data_score: mean normalised score of the data set's own episodes; None where that means nothing.
-        best_policy_score: that of the best policy that collected them; None where it is not known.
-        data_warnings: what is wrong with the data set.
-        executed: way to execute plans (`actions`, `waypoints`) → `scores` and `success` of its episodes.
-    """
-
-    path: Path
-    task: str
-    variant: str
-    seed: int
-    data_source: str
-    checkpoint: str
-    scores: tuple[float, ...]
-    success: tuple[int, ...] | None
-    data_score: float | None
-    best_policy_score: float | None
-    data_warnings: tuple[str, ...]
-    executed: Mapping[str, Mapping[str, list[float] | None]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +43,7 @@ class Row:
     @property
     def episodes(self) -> int:
         """Episodes of each seed."""
-        return len(self.first.scores)
+        return self.first.episodes
 
     @property
     def data_score(self) -> float | None:
@@ -138,12 +60,11 @@ def load_scores(paths: Sequence[Path]) -> list[Score]:
     """Read score files, in the order given.
 
     Raises:
-        UserError: no files; a file lacks a key, or a value is no finite number; two of one task, variant and seed;
-            the files of one task do not belong together (data source, checkpoint, episodes, data score, seeds).
+        UserError: there are no files, `Score.read` refuses one, or `group_rows` refuses the set.
     """
     if not paths:
         raise UserError("no score files: give at least one file that evaluate wrote")
-    scores = [_load(path) for path in paths]
+    scores = [Score.read(path) for path in paths]
     group_rows(scores)
     return scores
 
@@ -152,7 +73,8 @@ def group_rows(scores: Sequence[Score]) -> list[Row]:
     """Gather the scores by task, in the order in which the tasks first appear.
 
     Raises:
-        UserError: as `load_scores` for files that do not belong together.
+        UserError: two files have the same task, variant and seed, or those of one task do not belong together (data
+            source, checkpoint, episodes, data score, seeds).
     """
     tasks: dict[str, dict[str, dict[int, Score]]] = {}
     for score in scores:
@@ -209,38 +131,6 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
-@cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(_SCHEMA)
-
-
-def _load(path: Path) -> Score:
-    record = read_json(path)
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
-    if error is not None:
-        key = ".".join(str(part) for part in error.absolute_path)
-        raise UserError(f"{path}: {key + ': ' if key else ''}{' '.join(error.message.split())}; {_AGAIN}")
-    for key, values in (
-        ("scores", record["scores"]),
-        ("data_score", [record["data_score"] or 0, record["best_policy_score"] or 0]),
-    ):
-        if not all(math.isfinite(value) for value in values):
-            raise UserError(f"{path}: {key}: not a finite number; {_AGAIN}")
-    for key in ("scores", "success"):
-        if record[key] is not None and len(record[key]) != record["episodes"]:
-            raise UserError(f"{path}: {key}: {len(record[key])} values for {record['episodes']} episodes; {_AGAIN}")
-    return Score(
-        path=path,
-        scores=tuple(float(value) for value in record["scores"]),
-        success=None if record["success"] is None else tuple(record["success"]),
-        data_score=None if record["data_score"] is None else float(record["data_score"]),
-        best_policy_score=None if record["best_policy_score"] is None else float(record["best_policy_score"]),
-        data_warnings=tuple(record["data_warnings"]),
-        executed=record["executed"],
-        **{key: record[key] for key in ("task", "variant", "seed", "data_source", "checkpoint")},
-    )
-
-
 def _check_row(task: str, variants: Mapping[str, Mapping[int, Score]]) -> None:
     all_scores = [score for seeds in variants.values() for score in seeds.values()]
     first = all_scores[0]
@@ -250,7 +140,7 @@ def _check_row(task: str, variants: Mapping[str, Mapping[int, Score]]) -> None:
             ("data_score", score.data_score, first.data_score),
             ("best_policy_score", score.best_policy_score, first.best_policy_score),
             ("checkpoint", score.checkpoint, first.checkpoint),
-            ("episodes", len(score.scores), len(first.scores)),
+            ("episodes", score.episodes, first.episodes),
         ):
             if ours != theirs:
                 raise UserError(f"{score.path}: {what} {ours}, but {theirs} in {first.path}; evaluate both alike")
