@@ -61,7 +61,7 @@ def segment(arguments: argparse.Namespace) -> None:
 
 def dynamics(arguments: argparse.Namespace) -> None:
     """Train the transition ensemble."""
-    from dmemm.models.regression import train_dynamics
+    from dmemm.training.mechanisms import train_dynamics
 
     task = get_task(arguments.task)
     config = DynamicsConfig.resolve(_params(arguments, DynamicsConfig), task)
@@ -70,7 +70,7 @@ def dynamics(arguments: argparse.Namespace) -> None:
 
 def reward(arguments: argparse.Namespace) -> None:
     """Train the reward model."""
-    from dmemm.models.regression import train_reward
+    from dmemm.training.mechanisms import train_reward
 
     task = get_task(arguments.task)
     config = RewardConfig.resolve(_params(arguments, RewardConfig), task)
@@ -79,7 +79,7 @@ def reward(arguments: argparse.Namespace) -> None:
 
 def value(arguments: argparse.Namespace) -> None:
     """Train the value model of states."""
-    from dmemm.models.regression import train_value
+    from dmemm.training.mechanisms import train_value
 
     task = get_task(arguments.task)
     config = ValueConfig.resolve(_params(arguments, ValueConfig), task)

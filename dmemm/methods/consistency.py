@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from dmemm.evaluation.consistency import HeldOut, write_record
 from dmemm.methods.base import load_policy
-from dmemm.models.mechanisms import DynamicsEnsemble
-from dmemm.models.regression import load_mechanism
+from dmemm.models.mechanisms import DynamicsEnsemble, load_mechanism
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]

@@ -26,10 +26,10 @@ from dmemm.diffusion.outcome import Outcome
 from dmemm.errors import UserError
 from dmemm.methods import base
 from dmemm.models.mechanisms import ValueModel
-from dmemm.models.regression import fit_value
 from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.terminations import termination
+from dmemm.training.mechanisms import fit_value
 from dmemm.training.train import gradient_step, new_state
 
 _HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan; DMEMM's and Diffuser's

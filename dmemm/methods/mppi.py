@@ -15,9 +15,9 @@ from dmemm.config import DynamicsConfig, MethodConfig, RewardConfig
 from dmemm.data.raw import RawData
 from dmemm.methods import base
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
-from dmemm.models.regression import fit_dynamics, fit_reward
 from dmemm.tasks import Task
 from dmemm.terminations import termination
+from dmemm.training.mechanisms import fit_dynamics, fit_reward
 
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
 _HORIZON = 16

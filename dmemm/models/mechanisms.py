@@ -1,11 +1,15 @@
 """The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value model V̂(s)."""
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dmemm.device import choose_device
+from dmemm.models.storage import load_weights
 
 # Bounds of the log-variance, in units of the standardised target (Chua et al., 2018, bound it softly likewise). The
 # lower one keeps the density, and with it the guidance gradient, finite on noiseless data.
@@ -173,3 +177,15 @@ class ValueModel(_Scalar):
 def mechanism_state(model: Mechanism) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header to save."""
     return model.state_dict(), {"kind": type(model).__name__, **model.header}
+
+
+AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
+
+
+def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
+    """Load a trained mechanism, frozen, on the chosen device."""
+    tensors, header = load_weights(path, kind.__name__)
+    sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
+    model = kind(**sizes)
+    model.load_state_dict(tensors)
+    return model.requires_grad_(False).eval().to(choose_device())

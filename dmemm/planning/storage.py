@@ -12,9 +12,15 @@ from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
+from dmemm.models.mechanisms import (
+    DynamicsEnsemble,
+    Mechanism,
+    RewardModel,
+    ValueModel,
+    load_mechanism,
+    mechanism_state,
+)
 from dmemm.models.plan_value import PlanValue
-from dmemm.models.regression import load_mechanism
 from dmemm.models.storage import save_weights
 from dmemm.tasks import Task, get_task
 from dmemm.variants import get_variant

@@ -1,1 +1,1 @@
-"""Training of the diffusion model."""
+"""Training of the mechanisms, of the plan value and of the diffusion model."""

@@ -15,11 +15,11 @@ from dmemm.diffusion.conditioning import Conditioning
 from dmemm.diffusion.process import Process
 from dmemm.errors import UserError
 from dmemm.files import write_json
-from dmemm.models.mechanisms import ValueModel
+from dmemm.models.mechanisms import ValueModel, load_mechanism
 from dmemm.models.plan_value import PlanValue
-from dmemm.models.regression import load_mechanism, returns_to_go, value_beyond, write_curve
 from dmemm.progress import progress
 from dmemm.tasks import Task
+from dmemm.training.mechanisms import returns_to_go, value_beyond, write_curve
 
 _BATCH = 256
 _LEARNING_RATE = 1e-3  # Adam, decayed to zero along a cosine

@@ -18,8 +18,7 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.errors import UserError
 from dmemm.files import replacing, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
-from dmemm.models.regression import AnyMechanism, load_mechanism
+from dmemm.models.mechanisms import AnyMechanism, DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.training.checkpoint import TrainingState, fingerprint

@@ -13,8 +13,7 @@ from dmemm.data.segments import read_segments
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.envs import make_env, set_state_from_observation
 from dmemm.evaluation import consistency
-from dmemm.models.mechanisms import DynamicsEnsemble
-from dmemm.models.regression import load_mechanism
+from dmemm.models.mechanisms import DynamicsEnsemble, load_mechanism
 from dmemm.tasks import get_task
 from tests.checkout import copy_tracked
 

@@ -11,8 +11,8 @@ from dmemm.data.raw import RawData, write_raw
 from dmemm.data.segments import make_segments, segment
 from dmemm.errors import UserError
 from dmemm.models.plan_value import PlanValue
-from dmemm.models.regression import train_value
 from dmemm.tasks import Task, get_task
+from dmemm.training.mechanisms import train_value
 from dmemm.training.plan_value import fit_plan_value, train_plan_value
 
 TASK = Task("walk", "Walk-v0", 20, 0.0, 1.0, {})

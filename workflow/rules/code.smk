@@ -5,7 +5,7 @@ from workflow.imports import sources
 MODULES = {
     "download": ["dmemm.data.download"],
     "segment": ["dmemm.data.segments"],
-    "mechanisms": ["dmemm.models.regression"],
+    "mechanisms": ["dmemm.training.mechanisms"],
     "plan_value": ["dmemm.training.plan_value"],
     "train": ["dmemm.training.train"],
     "evaluate": ["dmemm.evaluation.evaluate"],

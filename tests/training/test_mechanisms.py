@@ -11,9 +11,9 @@ from dmemm.config import DynamicsConfig, RewardConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
-from dmemm.models.regression import load_mechanism, train_dynamics, train_reward
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.tasks import get_task
+from dmemm.training.mechanisms import train_dynamics, train_reward
 
 TASK = get_task("hopper-medium")
 NOISE = 0.05

@@ -10,9 +10,9 @@ from dmemm.config import ValueConfig, override
 from dmemm.data.raw import RawData, write_raw
 from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
-from dmemm.models.mechanisms import ValueModel
-from dmemm.models.regression import fit_value, load_mechanism, returns_to_go, train_value, value_beyond
+from dmemm.models.mechanisms import ValueModel, load_mechanism
 from dmemm.tasks import Task, get_task
+from dmemm.training.mechanisms import fit_value, returns_to_go, train_value, value_beyond
 from tests.checkout import staged_params
 
 TASK = Task("chain", "Chain-v0", 20, 0.0, 1.0, {})

@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from dmemm.device import choose_device
 from dmemm.errors import UserError
 from dmemm.files import replacing, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import save_weights
 from dmemm.progress import progress
 from dmemm.tasks import Task
 
@@ -28,8 +28,6 @@ _HELD_OUT = 0.1  # share of the transitions that no member is trained on
 _HELD_OUT_MAX = 10_000
 _EPISODES = 10  # from which V̂ holds out whole episodes, whose states share their returns
 _ROUNDS = 3  # of V̂'s fit
-
-AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
 
 def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
@@ -225,12 +223,3 @@ def write_curve(path: Path, rows: Sequence[tuple[int, float]]) -> None:
         writer = csv.writer(file)
         writer.writerow(["step", "held_out_loss"])
         writer.writerows((step, round(loss, 6)) for step, loss in rows)
-
-
-def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
-    """Load a trained mechanism, frozen, on the chosen device."""
-    tensors, header = load_weights(path, kind.__name__)
-    sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
-    model = kind(**sizes)
-    model.load_state_dict(tensors)
-    return model.requires_grad_(False).eval().to(choose_device())
