@@ -1,5 +1,5 @@
 # From data sets to tables: `snakemake --cores all` builds everything, `snakemake --cores all PATH` one file.
-# Every parameter is in params.yaml, which DVC reads too (dvc.yaml is generated from these rules: `make dvc.yaml`).
+# Every parameter is in params.yaml. dvc.yaml versions the results in phases, each of which calls Snakemake.
 include: "workflow/rules/common.smk"
 
 
@@ -13,14 +13,9 @@ rule all:
         "results/metrics.json",
 
 
-include: "workflow/rules/code.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/methods.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/consistency.smk"
-include: "workflow/rules/pictures.smk"
-include: "workflow/rules/study.smk"
-include: "workflow/rules/guide.smk"
+include: "workflow/rules/phases.smk"
 include: "workflow/rules/dvc.smk"

@@ -10,48 +10,45 @@ from dmemm.config import (
     CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
-    EpisodesConfig,
     EvaluateConfig,
     MethodConfig,
     PlanValueConfig,
     RewardConfig,
     SegmentConfig,
-    StageConfig,
     TrainConfig,
     ValueConfig,
 )
 from dmemm.errors import UserError
+from dmemm.inputs import PATHS
 from dmemm.methods import METHODS
 
 _TASK = "hopper-medium-expert"
-_MODELS = f"results/models/{_TASK}"
 _SCORES = f"results/eval/dmemm/{_TASK}/seed0.json"
 _CONSISTENCY = f"results/consistency/dmemm/{_TASK}/seed0.json"
 
+
+def _path(name: str) -> str:
+    return PATHS[name].format(task=_TASK, method="dmemm", seed=0)
+
+
 # Option → what it is, and where the pipeline has it. Where stages read it:
 _READS = {
-    "raw": ("raw data, of `download`", f"data/raw/{_TASK}.hdf5"),
-    "segments": ("windows, of `segment`", f"data/segments/{_TASK}.h5"),
-    "dynamics": ("transition ensemble, of `dynamics`", f"{_MODELS}/dynamics.safetensors"),
-    "reward": ("reward model, of `reward`", f"{_MODELS}/reward.safetensors"),
-    "value": ("value model, of `value`", f"{_MODELS}/value.safetensors"),
-    "plan-value": ("value of noisy plans, of `plan-value`", f"{_MODELS}/plan_value.safetensors"),
-    "model": ("trained weights, of `train` or `train-method`", f"{_MODELS}/dmemm/seed0.safetensors"),
-    "statistics": ("the data set's statistics, of `download`", f"results/data/{_TASK}.json"),
+    "raw": ("raw data, of `download`", _path("raw")),
+    "segments": ("windows, of `segment`", _path("segments")),
+    "dynamics": ("transition ensemble, of `dynamics`", _path("dynamics")),
+    "reward": ("reward model, of `reward`", _path("reward")),
+    "value": ("value model, of `value`", _path("value")),
+    "plan-value": ("value of noisy plans, of `plan-value`", _path("plan_value")),
+    "model": ("trained weights, of `train`", _path("model")),
+    "statistics": ("the data set's statistics, of `download`", _path("statistics")),
     "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
     "scores": ("score files, of `evaluate`", _SCORES),
-    "consistency": ("files of `consistency` and `consistency-method`", _CONSISTENCY),
+    "consistency": ("files of `consistency`", _CONSISTENCY),
     "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
-    "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`",
-                   f"results/mechanisms/{_TASK}/dynamics.csv"),
-    "records": ("steps and time, of `train` and `train-method`", f"results/training/{_TASK}/dmemm/seed0.json"),
+    "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`", f"results/dynamics/{_TASK}.csv"),
+    "records": ("steps and time, of `train`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "calibrations": ("scores of each setting, of `calibrate`", f"results/calibrate/dmemm/{_TASK}/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
-}  # fmt: skip
-_METHOD = "mppi"
-_NAMES = {
-    "variant": "dmemm, diffuser, wo_..., lambda_tr=VALUE or lambda_rd=VALUE",
-    "method": f"another method: {', '.join(METHODS)}",
 }
 _LISTS = ("scores", "records", "consistency", "curves", "mechanisms", "calibrations", "tables", "outputs")
 
@@ -73,13 +70,13 @@ def _stage(
     reads: Sequence[str] = (),
     optional: Sequence[str] = (),
     writes: Files,
-    config: type[StageConfig] | None = None,
-    of: str = "",
+    parameters: Sequence[str] = (),
+    of_method: bool = False,
     example: str = "",
 ) -> argparse.ArgumentParser:
-    """A subcommand, run by its namesake in `dmemm.stages`, of a task and what `of` names: a variant, a method.
+    """Add a subcommand, run by its namesake in `dmemm.stages`, of a task if it has `parameters`, and of a method.
 
-    `optional` are those of `reads` that some variants and tasks do without, `example` its other arguments.
+    `optional` are inputs that only some methods and tasks require, `example` its other arguments.
     """
     run = getattr(stages, name.replace("-", "_"))
     description = run.__doc__
@@ -88,25 +85,24 @@ def _stage(
     )
     parser.set_defaults(run=run)
     command = f"dmemm {name}"
-    if config is not None or of:
+    if parameters:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
-        command += f" {_TASK}"
-    if config is not None:
         parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
-                            help=f"instead of params.yaml's value; keys: {', '.join(config.parameters())}")  # fmt: skip
-    if of:
-        parser.add_argument(of, help=_NAMES[of])
+                            help=f"instead of params.yaml's value; keys: {', '.join(parameters)}")  # fmt: skip
+        command += f" {_TASK}"
+    if of_method:
+        parser.add_argument("method", help=f"{', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")
         parser.add_argument("seed", type=int, help="of everything random")
-        command += {"variant": " dmemm 0", "method": f" {_METHOD} 0"}[of]
+        command += " dmemm 0"
     lines = [f"{command} {example}".rstrip()]
-    files: Files = {option: _READS[option] for option in reads}
+    files: Files = {option: _READS[option] for option in (*reads, *optional)}
     for title, options in (("reads", files), ("writes", writes)):
         group = parser.add_argument_group(title)
         for option, (text, path) in options.items():
-            note = "; not all variants and tasks need it" if option in optional else ""
+            note = "; only some methods and tasks require it" if option in optional else ""
             many = {"nargs": "+"} if option in _LISTS else {}
             group.add_argument(f"--{option}", type=Path, required=option not in optional, help=text + note, **many)
-            lines.append(f"--{option} {path.replace('dmemm', _METHOD) if of == 'method' else path}")
+            lines.append(f"--{option} {path}")
     parser.epilog = "example:\n  " + " \\\n    ".join(lines)
     return parser
 
@@ -116,13 +112,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="dmemm", description="Offline-RL planning with modulated diffusion (DMEMM).")
     subcommands = top.add_subparsers(required=True, metavar="STAGE")
     _stage(
-        subcommands, "download", config=DownloadConfig,
-        writes={"output": ("raw data, HDF5 in D4RL's layout", _READS["raw"][1]),
-                "statistics": ("the data set's statistics, JSON", _READS["statistics"][1])},
+        subcommands, "download", parameters=DownloadConfig.parameters(),
+        writes={"output": ("raw data, HDF5 in D4RL's layout", _path("raw")),
+                "statistics": ("the data set's statistics, JSON", _path("statistics"))},
     )  # fmt: skip
     _stage(
-        subcommands, "segment", config=SegmentConfig,
-        reads=["raw"], writes={"output": ("windows and normaliser, HDF5", _READS["segments"][1])},
+        subcommands, "segment", parameters=SegmentConfig.parameters(),
+        reads=["raw"], writes={"output": ("windows and normaliser, HDF5", _path("segments"))},
     )  # fmt: skip
     for name, config in (
         ("dynamics", DynamicsConfig),
@@ -130,58 +126,40 @@ def parser() -> argparse.ArgumentParser:
         ("value", ValueConfig),
         ("plan-value", PlanValueConfig),
     ):
-        file = name.replace("-", "_")
+        weights = Path(_path(name.replace("-", "_")))
         _stage(
-            subcommands, name, config=config,
+            subcommands, name, parameters=config.parameters(),
             reads=["raw", "segments", "value"] if name == "plan-value" else ["raw"],
-            writes={"output": ("weights, safetensors", _READS[name][1]),
-                    "report": ("held-out errors, JSON", f"{_MODELS}/{file}.json"),
-                    "curve": ("held-out losses, CSV", f"results/mechanisms/{_TASK}/{file}.csv")},
+            writes={"output": ("weights, safetensors", str(weights)),
+                    "report": ("held-out errors, JSON", str(weights.with_suffix(".json"))),
+                    "curve": ("held-out losses, CSV", str(weights.with_suffix(".csv")))},
         )  # fmt: skip
+    planning = ["dynamics", "reward", "value", "plan-value"]
     _stage(
-        subcommands, "train", config=TrainConfig, of="variant",
-        reads=["raw", "segments", "dynamics", "reward"], optional=["dynamics", "reward"],
-        writes={"output": ("averaged weights, safetensors", _READS["model"][1]),
+        subcommands, "train", parameters=TrainConfig.parameters() + MethodConfig.parameters(), of_method=True,
+        reads=["raw"], optional=["segments", "dynamics", "reward"],
+        writes={"output": ("averaged weights, safetensors", _path("model")),
                 "curve": ("losses along training, CSV", _READS["curves"][1]),
                 "report": ("steps and time, JSON", _READS["records"][1])},
     )  # fmt: skip
     _stage(
-        subcommands, "evaluate", config=EvaluateConfig, of="variant",
-        reads=["model", "reward", "value", "plan-value", "dynamics", "statistics"],
-        optional=["value", "plan-value", "dynamics"],
-        writes={"output": ("scores, JSON", _SCORES)},
+        subcommands, "evaluate", parameters=EvaluateConfig.parameters(), of_method=True,
+        reads=["model", "statistics"], optional=planning, writes={"output": ("scores, JSON", _SCORES)},
     )  # fmt: skip
     _stage(
-        subcommands, "consistency", config=EvaluateConfig, of="variant",
-        reads=["model", "dynamics", "reward", "value", "plan-value", "raw", "segments"],
-        optional=["value", "plan-value"],
+        subcommands, "consistency", parameters=EvaluateConfig.parameters(), of_method=True,
+        reads=["model", "raw", "segments", "dynamics"], optional=planning[1:],
         writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
     )  # fmt: skip
     _stage(
-        subcommands, "calibrate", config=CalibrateConfig, of="variant",
-        reads=["model", "reward", "value", "plan-value", "dynamics", "statistics"], optional=["value", "plan-value"],
+        subcommands, "calibrate", parameters=CalibrateConfig.parameters(), of_method=True,
+        reads=["model", "statistics"], optional=planning,
         writes={"output": ("scores of each setting, JSON", _READS["calibrations"][1])},
-    )  # fmt: skip
-    method = f"{_MODELS}/{_METHOD}/seed0"
-    _stage(
-        subcommands, "train-method", config=MethodConfig, of="method",
-        reads=["raw"], writes={"output": ("weights, safetensors", f"{method}.safetensors"),
-                               "report": ("steps and time, JSON", _READS["records"][1])},
-    )  # fmt: skip
-    _stage(
-        subcommands, "evaluate-method", config=EpisodesConfig, of="method",
-        reads=["model", "statistics"],
-        writes={"output": ("scores, JSON", _SCORES)},
-    )  # fmt: skip
-    _stage(
-        subcommands, "consistency-method", of="method",
-        reads=["model", "dynamics", "raw", "segments"],
-        writes={"output": ("transition errors and spread of plans, JSON", _CONSISTENCY)},
     )  # fmt: skip
     pictures = f"results/pictures/dmemm/{_TASK}/seed0"
     _stage(
-        subcommands, "pictures", config=EvaluateConfig, of="variant",
-        reads=["model", "dynamics", "reward", "value", "plan-value"], optional=["value", "plan-value"],
+        subcommands, "pictures", parameters=EvaluateConfig.parameters(), of_method=True,
+        reads=["model"], optional=planning,
         writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
                 "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
                 "animation": ("plan and rollout, GIF", f"{pictures}.gif")},

@@ -9,11 +9,15 @@ import yaml
 
 from dmemm.errors import UserError
 from dmemm.files import YamlLoader, read_yaml
+from dmemm.methods import Method
 from dmemm.schema import check
 from dmemm.tasks import Task
-from dmemm.variants import Variant
 
 Params = Mapping[str, Any]
+
+# A goal is in the plan, so nothing is maximised.
+_WITHOUT_A_GOAL = ("objective", "discount", "termination_penalty")
+_MODELS = {"reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",)}
 
 
 def check_params(params: Any, source: str) -> Params:
@@ -76,12 +80,16 @@ class StageConfig:
         return tuple(field.name for field in fields(cls))
 
     @classmethod
-    def resolve(cls, params: Params, task: Task, variant: Variant | None = None) -> Self:
-        """Take the stage's keys, choose the task's suite and body, and apply what the variant fixes."""
+    def resolve(cls, params: Params, task: Task, method: Method | None = None) -> Self:
+        """Take the stage's keys, choose the values of the task's suite and body, and apply what the method fixes."""
         values = {key: _choose(params[key], key, task) for key in cls.parameters()}
-        if variant is not None:
-            values |= {key: value for key, value in variant.fixed.items() if key in values}
+        if method is not None:
+            values |= {key: value for key, value in method.fixed.items() if key in values}
         return cls(**values)
+
+    def read_for(self, task: Task) -> dict[str, Any]:
+        """Return the parameters that the stage reads for a task: key → value."""
+        return {key: value for key, value in vars(self).items() if not (task.has_goal and key in _WITHOUT_A_GOAL)}
 
 
 def _choose(value: Any, key: str, task: Task) -> Any:
@@ -192,6 +200,11 @@ class EvaluateConfig(StageConfig):
     warm_start: int
     execute: Literal["actions", "waypoints"]
 
+    def models(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the models that planning needs beside the network."""
+        transition = ("dynamics",) if self.lambda_guide > 0 or self.veto > 0 else ()
+        return transition if task.has_goal else (*transition, *_MODELS[self.objective])
+
 
 @dataclass(frozen=True)
 class CalibrateConfig(EvaluateConfig):
@@ -199,6 +212,10 @@ class CalibrateConfig(EvaluateConfig):
 
     guide_grid: Mapping[str, Sequence[Any]]
     guide_episodes: int
+
+    def models(self, task: Task) -> tuple[str, ...]:
+        """Return the names of all models: each setting of the grid may need others."""
+        return ("dynamics",) if task.has_goal else ("dynamics", "reward", "value", "plan_value")
 
 
 @dataclass(frozen=True)
@@ -213,3 +230,13 @@ class EpisodesConfig(StageConfig):
     """Evaluation of another method."""
 
     episodes: int
+
+
+def training_config(method: Method) -> type[TrainConfig] | type[MethodConfig]:
+    """Return the kind of parameters that train a method."""
+    return TrainConfig if method.is_planner else MethodConfig
+
+
+def acting_config(method: Method) -> type[EvaluateConfig] | type[EpisodesConfig]:
+    """Return the kind of parameters with which a method acts."""
+    return EvaluateConfig if method.is_planner else EpisodesConfig

@@ -3,68 +3,81 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from dmemm.config import (
     CalibrateConfig,
     DownloadConfig,
     DynamicsConfig,
-    EpisodesConfig,
     EvaluateConfig,
-    MethodConfig,
-    Params,
     PlanValueConfig,
     RewardConfig,
     SegmentConfig,
     StageConfig,
-    TrainConfig,
     ValueConfig,
+    acting_config,
     load_params,
     override,
+    training_config,
 )
 from dmemm.errors import UserError
-from dmemm.methods import BY_D3RLPY, PLANNING
-from dmemm.tasks import get_task
-from dmemm.variants import get_variant
+from dmemm.inputs import Inputs
+from dmemm.methods import Method, get_method
+from dmemm.tasks import Task, get_task
 
 ROOT = Path(__file__).parents[1]
 METHODS_ENVIRONMENT = ".venv-methods"
 
+AnyConfig = TypeVar("AnyConfig", bound=StageConfig)
+
 # Stages import what they need when they run: torch takes seconds, and `--help` or a table need none of it.
 
 
-def _params(arguments: argparse.Namespace, config: type[StageConfig]) -> Params:
-    """The stage's parameters: those given on the command line, the others from params.yaml."""
-    unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in config.parameters()]
+def _resolve(
+    arguments: argparse.Namespace, kind: type[AnyConfig], method: Method | None = None
+) -> tuple[Task, AnyConfig]:
+    """The task, and the stage's parameters: those given on the command line, the others from params.yaml."""
+    unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in kind.parameters()]
     if unknown:
-        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(config.parameters())}")
-    return override(load_params(Path("params.yaml")), arguments.assignments)
+        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(kind.parameters())}")
+    task = get_task(arguments.task)
+    return task, kind.resolve(override(load_params(Path("params.yaml")), arguments.assignments), task, method)
+
+
+def _inputs(arguments: argparse.Namespace) -> Inputs:
+    return Inputs(**{field.name: getattr(arguments, field.name, None) for field in fields(Inputs)})
+
+
+def _planner(arguments: argparse.Namespace) -> Method:
+    """The method, which must be a variant of the planner."""
+    method = get_method(arguments.method)
+    if not method.is_planner:
+        raise UserError(f"{method.name}: is no variant of the planner; this stage looks at its guide and its plans")
+    return method
 
 
 def download(arguments: argparse.Namespace) -> None:
     """Fetch or make a data set and check it."""
     from dmemm.data.download import download
 
-    task = get_task(arguments.task)
-    config = DownloadConfig.resolve(_params(arguments, DownloadConfig), task)
-    download(task, config, arguments.output, arguments.statistics)
+    download(*_resolve(arguments, DownloadConfig), arguments.output, arguments.statistics)
 
 
 def segment(arguments: argparse.Namespace) -> None:
     """Index the windows of a data set."""
     from dmemm.data.segments import segment
 
-    task = get_task(arguments.task)
-    segment(task, SegmentConfig.resolve(_params(arguments, SegmentConfig), task), arguments.raw, arguments.output)
+    segment(*_resolve(arguments, SegmentConfig), arguments.raw, arguments.output)
 
 
 def dynamics(arguments: argparse.Namespace) -> None:
     """Train the transition ensemble."""
     from dmemm.training.mechanisms import train_dynamics
 
-    task = get_task(arguments.task)
-    config = DynamicsConfig.resolve(_params(arguments, DynamicsConfig), task)
+    task, config = _resolve(arguments, DynamicsConfig)
     train_dynamics(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
@@ -72,8 +85,7 @@ def reward(arguments: argparse.Namespace) -> None:
     """Train the reward model."""
     from dmemm.training.mechanisms import train_reward
 
-    task = get_task(arguments.task)
-    config = RewardConfig.resolve(_params(arguments, RewardConfig), task)
+    task, config = _resolve(arguments, RewardConfig)
     train_reward(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
@@ -81,8 +93,7 @@ def value(arguments: argparse.Namespace) -> None:
     """Train the value model of states."""
     from dmemm.training.mechanisms import train_value
 
-    task = get_task(arguments.task)
-    config = ValueConfig.resolve(_params(arguments, ValueConfig), task)
+    task, config = _resolve(arguments, ValueConfig)
     train_value(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
@@ -90,125 +101,64 @@ def plan_value(arguments: argparse.Namespace) -> None:
     """Train the value of noisy plans, Diffuser's guide."""
     from dmemm.training.plan_value import train_plan_value
 
-    task = get_task(arguments.task)
     train_plan_value(
-        task, PlanValueConfig.resolve(_params(arguments, PlanValueConfig), task),
+        *_resolve(arguments, PlanValueConfig),
         raw_path=arguments.raw, segments_path=arguments.segments, value_path=arguments.value,
         output=arguments.output, report=arguments.report, curve=arguments.curve,
     )  # fmt: skip
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train a variant's diffusion model (eq. 12)."""
-    from dmemm.training.train import train
-
-    task, variant = get_task(arguments.task), get_variant(arguments.variant)
-    config = TrainConfig.resolve(_params(arguments, TrainConfig), task, variant)
-    train(
-        task,
-        config,
-        arguments.seed,
-        raw_path=arguments.raw,
-        segments_path=arguments.segments,
-        dynamics_path=arguments.dynamics,
-        reward_path=arguments.reward,
-        output=arguments.output,
-        curve=arguments.curve,
-        report=arguments.report,
-        variant=variant.name,
-    )
-
-
-def _plan(
-    arguments: argparse.Namespace,
-    run: Callable[..., None],
-    config: type[EvaluateConfig] = EvaluateConfig,
-    **paths: Path,
-) -> None:
-    """Run a stage that plans with a trained network."""
-    task, variant = get_task(arguments.task), get_variant(arguments.variant)
-    run(
-        task,
-        variant.name,
-        config.resolve(_params(arguments, config), task, variant),
-        arguments.seed,
-        model_path=arguments.model,
-        dynamics_path=arguments.dynamics,
-        reward_path=arguments.reward,
-        value_path=arguments.value,
-        plan_value_path=arguments.plan_value,
-        output=arguments.output,
-        **paths,
-    )
+    """Train a method: the diffusion model of a variant (eq. 12), or another method's policy."""
+    method = get_method(arguments.method)
+    python = ROOT / METHODS_ENVIRONMENT / "bin" / "python"
+    if method.by_d3rlpy and Path(sys.prefix).name != METHODS_ENVIRONMENT and python.exists():
+        # The same command there; by its own folder the package is found, and by no other way.
+        os.execve(python, [str(python), "-m", "dmemm", *sys.argv[1:]], {**os.environ, "PYTHONPATH": str(ROOT)})
+    task, config = _resolve(arguments, training_config(method), method)
+    import_module(method.trainer).train(
+        method, task, config, arguments.seed, _inputs(arguments),
+        output=arguments.output, curve=arguments.curve, report=arguments.report,
+    )  # fmt: skip
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Plan and act under guidance (eq. 13)."""
+    """Act in the environment, planners under guidance (eq. 13)."""
     from dmemm.evaluation.evaluate import evaluate
 
-    _plan(arguments, evaluate, statistics_path=arguments.statistics)
-
-
-def calibrate(arguments: argparse.Namespace) -> None:
-    """Try other settings of the guide."""
-    from dmemm.evaluation.calibrate import calibrate
-
-    _plan(arguments, calibrate, CalibrateConfig, statistics_path=arguments.statistics)
-
-
-def train_method(arguments: argparse.Namespace) -> None:
-    """Train another method."""
-    python = ROOT / METHODS_ENVIRONMENT / "bin" / "python"
-    if arguments.method in BY_D3RLPY and Path(sys.prefix).name != METHODS_ENVIRONMENT and python.exists():
-        # The same command there; by its own folder the package is found, and by no other way.
-        os.execve(python, [str(python), "-m", "dmemm", *sys.argv[1:]], {**os.environ, "PYTHONPATH": str(ROOT)})
-    from dmemm.methods.base import train_method
-
-    task = get_task(arguments.task)
-    config = MethodConfig.resolve(_params(arguments, MethodConfig), task)
-    train_method(
-        task, arguments.method, config, arguments.seed,
-        raw_path=arguments.raw, output=arguments.output, report=arguments.report,
-    )  # fmt: skip
-
-
-def evaluate_method(arguments: argparse.Namespace) -> None:
-    """Score another method."""
-    from dmemm.methods.evaluate import evaluate_method
-
-    task = get_task(arguments.task)
-    config = EpisodesConfig.resolve(_params(arguments, EpisodesConfig), task)
-    evaluate_method(
-        task, arguments.method, config, arguments.seed,
-        model_path=arguments.model, statistics_path=arguments.statistics, output=arguments.output,
-    )  # fmt: skip
-
-
-def consistency_method(arguments: argparse.Namespace) -> None:
-    """Compare another method's plans with what happens."""
-    from dmemm.methods.consistency import method_consistency
-
-    if arguments.method not in PLANNING:
-        raise UserError(f"{arguments.method}: makes no plans of states; choose one of {', '.join(PLANNING)}")
-    method_consistency(
-        get_task(arguments.task), arguments.method, arguments.seed,
-        model_path=arguments.model, dynamics_path=arguments.dynamics, raw_path=arguments.raw,
-        segments_path=arguments.segments, output=arguments.output,
-    )  # fmt: skip
+    method = get_method(arguments.method)
+    task, config = _resolve(arguments, acting_config(method), method)
+    evaluate(method, task, config, arguments.seed, _inputs(arguments), output=arguments.output)
 
 
 def consistency(arguments: argparse.Namespace) -> None:
     """Compare plans with what happens."""
     from dmemm.evaluation.consistency import consistency
 
-    _plan(arguments, consistency, raw_path=arguments.raw, segments_path=arguments.segments)
+    method = get_method(arguments.method)
+    task, config = _resolve(arguments, acting_config(method), method)
+    consistency(method, task, config, arguments.seed, _inputs(arguments), output=arguments.output)
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Try other settings of the guide."""
+    from dmemm.evaluation.calibrate import calibrate
+
+    method = _planner(arguments)
+    task, config = _resolve(arguments, CalibrateConfig, method)
+    calibrate(method, task, config, arguments.seed, _inputs(arguments), output=arguments.output)
 
 
 def pictures(arguments: argparse.Namespace) -> None:
     """Draw plans and what happened."""
     from dmemm.evaluation.pictures import pictures
 
-    _plan(arguments, pictures, denoising=arguments.denoising, animation=arguments.animation)
+    method = _planner(arguments)
+    task, config = _resolve(arguments, EvaluateConfig, method)
+    pictures(
+        method, task, config, arguments.seed, _inputs(arguments),
+        output=arguments.output, denoising=arguments.denoising, animation=arguments.animation,
+    )  # fmt: skip
 
 
 def table(arguments: argparse.Namespace) -> None:

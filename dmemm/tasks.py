@@ -66,6 +66,11 @@ class Task:
         return 4 if self.is_maze else self.goal_dim
 
     @property
+    def data_task(self) -> str:
+        """The task whose data and networks it uses: Multi2D is Maze2D with random goals."""
+        return f"maze2d-{self.body}" if self.protocol == "multi2d" else self.name
+
+    @property
     def suite(self) -> str:
         """Key of parameters that differ between `locomotion` and `maze`: tasks without a goal and with one."""
         return "maze" if self.has_goal else "locomotion"

@@ -1,137 +1,178 @@
-"""What the rules share: parameters as the command line takes them, and the lists of params.yaml."""
+"""The stages of the pipeline: what each reads, the parameters that it reads them with, and what its result comes from.
 
+A stage works for a task, some stages also for a method. Rules ask here for their inputs and parameters, so that a job
+depends on just the files and values of its own task and method.
+"""
+
+import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dmemm.config import Params, load_params
-from dmemm.errors import UserError
-from dmemm.methods import METHODS
-from dmemm.tasks import Task, get_task
+from dmemm.config import (
+    CalibrateConfig,
+    DownloadConfig,
+    DynamicsConfig,
+    EvaluateConfig,
+    Params,
+    PlanValueConfig,
+    RewardConfig,
+    SegmentConfig,
+    StageConfig,
+    ValueConfig,
+    acting_config,
+    training_config,
+)
+from dmemm.inputs import PATHS
+from dmemm.methods import Method, get_method
+from dmemm.tasks import Task
+from workflow.code import digest
 
-# Parameters that differ between them are two, and so are rules: a value for mazes reruns no locomotion task.
-SUITES = ("locomotion", "maze")
-# A goal is in the plan, so nothing is maximised: an edit of these reruns no maze.
-UNREAD = {("maze", key) for key in ("objective", "discount", "termination_penalty")}
+MODULES = {
+    "download": "dmemm.data.download",
+    "segment": "dmemm.data.segments",
+    "dynamics": "dmemm.training.mechanisms",
+    "reward": "dmemm.training.mechanisms",
+    "value": "dmemm.training.mechanisms",
+    "plan_value": "dmemm.training.plan_value",
+    "evaluate": "dmemm.evaluation.evaluate",
+    "consistency": "dmemm.evaluation.consistency",
+    "calibrate": "dmemm.evaluation.calibrate",
+    "pictures": "dmemm.evaluation.pictures",
+}
+CONFIGS: dict[str, type[StageConfig]] = {
+    "download": DownloadConfig,
+    "segment": SegmentConfig,
+    "dynamics": DynamicsConfig,
+    "reward": RewardConfig,
+    "value": ValueConfig,
+    "plan_value": PlanValueConfig,
+    "calibrate": CalibrateConfig,
+    "pictures": EvaluateConfig,
+}
+READS = {
+    "download": (),
+    "segment": ("raw",),
+    "dynamics": ("raw",),
+    "reward": ("raw",),
+    "value": ("raw",),
+    "plan_value": ("raw", "segments", "value"),
+    "evaluate": ("model", "statistics"),
+    "consistency": ("model", "raw", "segments", "dynamics"),
+    "calibrate": ("model", "statistics"),
+    "pictures": ("model",),
+}
+MADE_BY = {"raw": "download", "statistics": "download", "segments": "segment", "model": "train"}
+# Parameters of acting that these stages do not read.
+IDLE = {"consistency": ("episodes", "candidates"), "calibrate": ("episodes",), "pictures": ("episodes",)}
+# Stages that act in the environment, or ask where its episodes end.
+ACTING = ("evaluate", "consistency", "calibrate", "pictures")
 
 
-def load(path: Path) -> Params:
-    """Read params.yaml, and check what its schema cannot: that every score in a table has a network behind it.
+class Pipeline:
+    """The stages under the parameters of params.yaml.
 
-    Raises:
-        UserError: naming the key at fault.
+    Args:
+        params: the parameters.
+        tasks: all tasks, by name.
     """
-    params = load_params(path)
-    for key in (
-        "tasks.locomotion",
-        "tasks.maze",
-        "mazes",
-        "ablation_tasks",
-        "sensitivity_tasks",
-        "sensitivity_lambda_tr",
-        "sensitivity_lambda_rd",
-    ):
-        if not lookup(params, key):
-            raise UserError(f"{path}: {key}: the list is empty; for a part of the tables, ask for its files by path")
-    for key in ("tasks.locomotion", "tasks.maze", "study_tasks"):
-        for name in lookup(params, key):
-            try:
-                task = get_task(name)
-            except UserError as error:
-                raise UserError(f"{path}: {key}: {error}") from error
-            if task.protocol == "multi2d":
-                raise UserError(f"{path}: {key}: {name} has no networks of its own; put its maze into mazes")
-            if key.startswith("tasks.") and key != f"tasks.{task.suite}":
-                has = "a goal" if task.has_goal else "no goal"
-                raise UserError(f"{path}: {key}: {name} has {has}; put it into tasks.{task.suite}")
-    for key in ("ablation_tasks", "sensitivity_tasks"):
-        for name in params[key]:
-            if name in params["tasks"]["maze"]:
-                raise UserError(f"{path}: {key}: {name} has a goal; Table 3 and Figure 1 are for locomotion")
-    # Their `dmemm` networks are those of `tasks`, in both tools.
-    for key, suite, names in (
-        ("ablation_tasks", "locomotion", params["ablation_tasks"]),
-        ("sensitivity_tasks", "locomotion", params["sensitivity_tasks"]),
-        ("mazes", "maze", [f"maze2d-{maze}" for maze in params["mazes"]]),
-    ):
-        if missing := [name for name in names if name not in params["tasks"][suite]]:
-            raise UserError(f"{path}: {key}: {missing[0]} is not in tasks.{suite}; add it there too")
-    for name in params["methods"]:
-        if name not in METHODS:
-            raise UserError(f"{path}: methods: {name} is none; choose from {', '.join(METHODS)}")
-    return params
+
+    def __init__(self, params: Params, tasks: Mapping[str, Task]) -> None:
+        """Compute nothing yet."""
+        self.params, self.tasks = params, tasks
+        self._origins: dict[tuple[str, str, str | None], str] = {}
+
+    def config(self, stage: str, task: str, method: str | None = None) -> StageConfig:
+        """Return the parameters of a job."""
+        of_method = None if method is None else get_method(method)
+        kind = CONFIGS.get(stage)
+        if kind is None:
+            assert of_method is not None
+            kind = training_config(of_method) if stage == "train" else acting_config(of_method)
+        return kind.resolve(self.params, self.tasks[task], of_method)
+
+    def settings(self, stage: str, task: str, method: str | None = None) -> list[str]:
+        """Return the parameters that a job reads as `--set` takes them, `key=value`."""
+        read = self.config(stage, task, method).read_for(self.tasks[task])
+        return [assignment(key, value) for key, value in read.items() if key not in IDLE.get(stage, ())]
+
+    def reads(self, stage: str, task: str, method: str | None = None) -> list[str]:
+        """Return the names of the files that a job reads, as in PATHS."""
+        if stage == "train":
+            assert method is not None
+            return ["raw", *get_method(method).trained_on]
+        config, names = self.config(stage, task, method), READS[stage]
+        models = config.models(self.tasks[task]) if isinstance(config, EvaluateConfig) else ()
+        return list(dict.fromkeys((*names, *models)))
+
+    def inputs(self, stage: str, task: str, method: str | None = None, seed: str = "") -> dict[str, str]:
+        """Return the files that a job reads: name → path."""
+        network = None if method is None else get_method(method).network
+        values = {"task": self.tasks[task].data_task, "method": network, "seed": seed}
+        return {name: PATHS[name].format(**values) for name in self.reads(stage, task, method)}
+
+    def origin(self, stage: str, task: str, method: str | None = None) -> str:
+        """Return a digest of all that a job's result comes from, but for the contents of the user's own files.
+
+        It covers the job's parameters, the code that it runs, the task, and the origins of the files that it reads.
+        Recorded with the job, it makes a change rerun what it affects even if a file in between is missing.
+        """
+        if (job := (stage, task, method)) not in self._origins:
+            of_method = None if method is None else get_method(method)
+            behind = []
+            for name in self.reads(stage, task, method):
+                maker = MADE_BY.get(name, name)
+                network = of_method.network if of_method is not None and maker == "train" else None
+                behind.append(self.origin(maker, self.tasks[task].data_task, network))
+            identity = {key: value for key, value in vars(self.tasks[task]).items() if key != "parameters"}
+            parts = [*self.settings(stage, task, method), code(stage, of_method), _text(identity), *behind]
+            self._origins[job] = digest_of(parts)
+        return self._origins[job]
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Return a short digest of texts in their order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def code(stage: str, method: Method | None = None) -> str:
+    """Return the digest of the code that a stage runs."""
+    if method is None or stage in ("calibrate", "pictures"):
+        return digest(MODULES[stage])
+    implementation = (method.implementation,) if method.implementation else ()
+    own = (method.trainer,) if stage == "train" else (MODULES[stage], method.actor)
+    return digest(*own, *implementation)
+
+
+def own_files(stage: str, task: Task, method: Method | None = None) -> list[str]:
+    """Return the user's own files that a job depends on: the recording, and the modules that the task file names."""
+    if stage == "download":
+        return [str(Path(own).expanduser())] if (own := task.data.get("own")) else []
+    if stage in ACTING or (stage == "train" and method is not None and method.simulates):
+        named = (name.partition(":") for name in (task.env, task.terminal))
+        modules = [module for module, colon, _ in named if colon and module.partition(".")[0] != "dmemm"]
+        files = [f"{module.replace('.', '/')}.py" for module in modules]
+        return [file for file in dict.fromkeys(files) if Path(file).is_file()]  # others are installed packages
+    return []
 
 
 def assignment(key: str, value: Any) -> str:
     """Return `key=value` as `--set` reads it. Mappings are sorted, so equal values give equal text."""
-    return f"{key}={value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
+    return f"{key}={value if isinstance(value, str) else _text(value)}"
 
 
-def lookup(config: Params, key: str) -> Any:
-    """The value of a key, or of a part of it: `train_steps.maze`.
-
-    Raises:
-        KeyError: there is none.
-    """
-    value: Any = config
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
-def assignments(
-    config: Params, keys: Iterable[str], fixed: Collection[str] = (), suite: str | None = None
-) -> dict[str, str]:
-    """Return a rule's named `params:`: key → `key=value`, without the keys that the variant fixes.
-
-    Of what is given per suite a rule for one `suite` reads its part alone: `train_steps.maze=5000`; that for tasks
-    with a goal does not read what those do without.
-
-    Snakemake compares the set of a job's values and forgets their names: bare values would hide two keys that
-    swap theirs, and a key that takes a value another one has.
-    """
-    read = [key for key in keys if key not in fixed and (suite, key) not in UNREAD]
-    if suite is not None:
-        read = [f"{key}.{suite}" if isinstance(config[key], Mapping) else key for key in read]
-    return {key: assignment(key, lookup(config, key)) for key in read}
-
-
-def fixed_assignments(keys: Iterable[str], fixed: Mapping[str, Any], suite: str | None = None) -> list[str]:
-    """Return a rule's unnamed `params:`: `key=value` of what its variant fixes, without values that its path tells.
-
-    They are recorded with the job, so another value reruns it; an edit elsewhere in the table of variants does not.
-    """
-    read = [key for key in keys if key in fixed and (suite, key) not in UNREAD]
-    return [assignment(key, fixed[key]) for key in read if "{" not in str(fixed[key])]
-
-
-def named_files(task: Task) -> list[tuple[str, str]]:
-    """Files of the user's that a task's file names, each with a pattern of what is made of it.
-
-    These are its data, and modules in this folder with its environment and its termination function.
-    """
-    named = [(str(Path(own).expanduser()), f"data/raw/{task.name}.hdf5")] if (own := task.data.get("own")) else []
-    made = [f"results/{stage}/*/{task.name}/*" for stage in ("eval", "consistency", "pictures", "calibrate", "study/*")]
-    made.append(f"results/models/{task.name}/morel/*")  # it learns where episodes end
-    for module, colon, _ in (name.partition(":") for name in (task.env, task.terminal)):
-        if colon and module.partition(".")[0] != "dmemm":
-            named += [(f"{module.replace('.', '/')}.py", pattern) for pattern in made]
-    return named
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=dict)
 
 
 def gpus() -> int:
-    """The number of devices that jobs on this machine may use; they queue for them. 0 where all run on the CPU."""
+    """Return the number of devices that jobs on this machine may use; they queue for them. 0: all run on the CPU."""
     if device := os.environ.get("DMEMM_DEVICE"):
         return int(device != "cpu")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return sum(name.strip() not in ("", "-1") for name in visible.split(","))
     return len(glob("/dev/nvidia[0-9]*"))
-
-
-def growing(amount: int) -> Callable[[object, int], int]:
-    """A resource that a cluster's job asks more of at every retry."""
-    return lambda wildcards, attempt: amount * attempt

@@ -9,6 +9,8 @@ from typing import Any
 from dmemm.config import CalibrateConfig
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
+from dmemm.inputs import Inputs
+from dmemm.methods import Method
 from dmemm.planning.planner import Planner
 from dmemm.planning.rollout import CALIBRATION, run_episodes
 from dmemm.planning.storage import load_models
@@ -16,17 +18,12 @@ from dmemm.tasks import Task
 
 
 def calibrate(
+    method: Method,
     task: Task,
-    variant: str,
     config: CalibrateConfig,
     seed: int,
+    inputs: Inputs,
     *,
-    model_path: Path,
-    dynamics_path: Path,
-    reward_path: Path,
-    value_path: Path | None,
-    plan_value_path: Path | None,
-    statistics_path: Path,
     output: Path,
 ) -> None:
     """Run the stage: the same `guide_episodes` episodes under each setting, scores into one JSON file.
@@ -36,10 +33,8 @@ def calibrate(
     Raises:
         UserError: as `evaluate`.
     """
-    source = read_json(statistics_path)["data_source"]
-    models = load_models(
-        model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path, plan_value=plan_value_path
-    )
+    source = read_json(inputs.need("statistics"))["data_source"]
+    models = load_models(inputs)
     tried: list[dict[str, Any]] = []
     for shown, setting in settings(task, config).items():
         planner = Planner(task, setting, seed=seed, **models)
@@ -59,7 +54,7 @@ def calibrate(
         output,
         {
             "task": task.name,
-            "variant": variant,
+            "variant": method.name,
             "seed": seed,
             "data_source": source,
             "episodes": config.guide_episodes,

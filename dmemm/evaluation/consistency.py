@@ -13,7 +13,7 @@ import torch
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dmemm.config import EvaluateConfig, TrainConfig
+from dmemm.config import EpisodesConfig, EvaluateConfig, TrainConfig
 from dmemm.data.normaliser import Normaliser
 from dmemm.data.raw import read_raw
 from dmemm.data.segments import read_segments
@@ -24,8 +24,9 @@ from dmemm.diffusion.objective import Objective
 from dmemm.envs import GOAL_RADIUS, MAZES, is_free, make_env, set_state_from_observation
 from dmemm.errors import UserError
 from dmemm.files import write_json
-from dmemm.models.mechanisms import DynamicsEnsemble
-from dmemm.planning.planner import load_planner
+from dmemm.inputs import Inputs
+from dmemm.methods import METHODS, Method, load_actor
+from dmemm.models.mechanisms import DynamicsEnsemble, load_mechanism
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -36,36 +37,28 @@ _LOSS_WINDOWS = 2048  # of the held-out diffusion loss
 
 
 def consistency(
+    method: Method,
     task: Task,
-    variant: str,
-    config: EvaluateConfig,
+    config: EvaluateConfig | EpisodesConfig,
     seed: int,
+    inputs: Inputs,
     *,
-    model_path: Path,
-    dynamics_path: Path,
-    reward_path: Path,
-    value_path: Path | None,
-    plan_value_path: Path | None,
-    raw_path: Path,
-    segments_path: Path,
     output: Path,
 ) -> None:
-    """Run the stage: plan from held-out states as `evaluate` does, and compare what is planned with what happens."""
-    config = replace(config, candidates=1)
-    planner = load_planner(
-        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
-        plan_value=plan_value_path,
-    )  # fmt: skip
-    assert planner.dynamics is not None
-
-    def plan(observations: Array, goals: Array | None) -> Array:
-        plans = planner.plan(observations, goals)
-        return np.concatenate([plans.actions, plans.states], axis=-1)
-
-    held_out = HeldOut(task, planner.dynamics, raw_path, segments_path, seed)
-    result = held_out.compare(plan)
-    loss = _diffusion_loss(planner.model, held_out.draw(_LOSS_WINDOWS), seed)
-    write_record(task, variant, seed, {"diffusion_loss": loss, **result}, output)
+    """Run the stage: plan from held-out states, and compare what is planned with what happens."""
+    if not method.plans:
+        planning = ", ".join(name for name, other in METHODS.items() if other.plans)
+        raise UserError(f"{method.name}: makes no plans of states; choose one of {planning}")
+    if isinstance(config, EvaluateConfig):
+        config = replace(config, candidates=1)
+    actor = load_actor(method, task, config, seed, inputs)
+    dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics")).to(choose_device())
+    held_out = HeldOut(task, dynamics, inputs.need("raw"), inputs.need("segments"), seed)
+    result = held_out.compare(actor.plan_from)
+    if method.is_planner:
+        loss = _diffusion_loss(actor.model, held_out.draw(_LOSS_WINDOWS), seed)
+        result = {"diffusion_loss": loss, **result}
+    write_record(task, method.name, seed, result, output)
 
 
 class HeldOut:

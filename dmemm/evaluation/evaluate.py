@@ -1,39 +1,32 @@
-"""Stage 6: score a variant's plans in the environment."""
+"""Score a method in the environment."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from dmemm.config import EvaluateConfig
+from dmemm.config import EpisodesConfig, EvaluateConfig
 from dmemm.evaluation.scores import write_scores
-from dmemm.planning.planner import load_planner
+from dmemm.inputs import Inputs
+from dmemm.methods import Method, load_actor
 from dmemm.planning.rollout import run_episodes
 from dmemm.score_file import Way
 from dmemm.tasks import Task
 
 
 def evaluate(
+    method: Method,
     task: Task,
-    variant: str,
-    config: EvaluateConfig,
+    config: EvaluateConfig | EpisodesConfig,
     seed: int,
+    inputs: Inputs,
     *,
-    model_path: Path,
-    dynamics_path: Path | None,
-    reward_path: Path,
-    value_path: Path | None,
-    plan_value_path: Path | None,
-    statistics_path: Path,
     output: Path,
 ) -> None:
     """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
-    planner = load_planner(
-        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
-        plan_value=plan_value_path,
-    )  # fmt: skip
-    episodes = {config.execute: run_episodes(task, planner, episodes=config.episodes, seed=seed)}
-    if task.is_maze:  # the same plans, executed the other way
-        other: Way = "actions" if config.execute == "waypoints" else "waypoints"
-        planner.config = replace(config, execute=other)
-        planner.reset(seed)
-        episodes[other] = run_episodes(task, planner, episodes=config.episodes, seed=seed)
-    write_scores(task, variant, seed, episodes, config.execute, statistics_path, output)
+    actor = load_actor(method, task, config, seed, inputs)
+    execute: Way = config.execute if isinstance(config, EvaluateConfig) else "actions"
+    episodes = {execute: run_episodes(task, actor, episodes=config.episodes, seed=seed)}
+    if task.is_maze and isinstance(config, EvaluateConfig):  # the same plans, executed the other way
+        other: Way = "actions" if execute == "waypoints" else "waypoints"
+        actor = load_actor(method, task, replace(config, execute=other), seed, inputs)
+        episodes[other] = run_episodes(task, actor, episodes=config.episodes, seed=seed)
+    write_scores(task, method.name, seed, episodes, execute, inputs.need("statistics"), output)

@@ -20,6 +20,8 @@ from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import sample_plans
 from dmemm.envs import MAZES, make_env, set_state_from_observation
 from dmemm.files import replacing
+from dmemm.inputs import Inputs
+from dmemm.methods import Method
 from dmemm.planning.planner import Planner, load_planner
 from dmemm.planning.rollout import run_episodes
 from dmemm.tasks import Task
@@ -32,16 +34,12 @@ _LEVELS = 6  # of a plan's denoising
 
 
 def pictures(
+    method: Method,
     task: Task,
-    variant: str,
     config: EvaluateConfig,
     seed: int,
+    inputs: Inputs,
     *,
-    model_path: Path,
-    dynamics_path: Path,
-    reward_path: Path,
-    value_path: Path | None,
-    plan_value_path: Path | None,
     output: Path,
     denoising: Path,
     animation: Path,
@@ -50,16 +48,13 @@ def pictures(
 
     Where nothing can be rendered (no EGL, no OSMesa), robots are drawn as the curves of their states.
     """
-    planner = load_planner(
-        task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
-        plan_value=plan_value_path,
-    )  # fmt: skip
+    planner = load_planner(task, config, seed, inputs)
     observations, goals = _starts(task, seed)
     planned = planner.plan(observations, goals).states
     planner.reset(seed)
     paths = run_episodes(task, planner, episodes=_EPISODES, seed=seed).states
     levels = _denoising(planner, observations[:1], None if goals is None else goals[:1], seed)
-    title = f"{task.name}, {variant}, seed {seed}"
+    title = f"{task.name}, {method.name}, seed {seed}"
     with style.context("default"):
         if task.is_maze:
             figure = _maze_panels(task, planned, paths, goals, title)

@@ -1,14 +1,158 @@
-"""Other methods than the diffusion planner, trained on the same raw data and scored by the same episodes.
+"""The registry of methods: every column of a table, what trains it, what it reads, and how it acts.
 
-A method is a module of this package with a function `train` and a class `Policy`, see `dmemm.methods.base`.
+DMEMM, its ablations and Diffuser are one planner with some parameters fixed. Every other method is a module of this
+package with a function `train` and a class `Policy` (see `dmemm.methods.base`).
 """
 
-# Name, in params.yaml's `methods` and in paths, and as tables print it.
-METHODS = {
-    "bc": "BC", "bcq": "BCQ", "bear": "BEAR", "cql": "CQL", "dt": "DT", "hd": "HD-DA", "iql": "IQL", "morel": "MOReL",
-    "mppi": "MPPI", "rvs": "RvS",
-}  # fmt: skip
-# Those whose training needs the environment that `make methods` makes.
-BY_D3RLPY = ("bc", "bcq", "bear", "cql", "dt", "iql", "morel")
-# Those that plan states too, whose plans `consistency` measures.
-PLANNING = ("hd", "mppi")
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dmemm.errors import UserError
+from dmemm.inputs import Inputs
+from dmemm.tasks import Task
+
+if TYPE_CHECKING:
+    from dmemm.config import StageConfig
+
+Fixed = Mapping[str, float | str | bool]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the tables.
+
+    Attributes:
+        name: as in paths and in params.yaml.
+        label: as tables print it.
+        trainer: module whose `train` runs the training.
+        actor: module whose `load` returns what acts in the environment.
+        fixed: parameter → value, instead of the value in params.yaml. The method does not depend on that one.
+        network: the method whose trained weights it uses; its own by default.
+        implementation: module of the policy, of a method that is no variant of the planner.
+        plans: whether it plans states, which `consistency` compares with what happens.
+        by_d3rlpy: whether training needs the environment of `make methods`.
+        simulates: whether training asks the task's termination function.
+    """
+
+    name: str
+    label: str
+    trainer: str
+    actor: str
+    fixed: Fixed = field(default_factory=dict)
+    network: str = ""
+    implementation: str = ""
+    plans: bool = False
+    by_d3rlpy: bool = False
+    simulates: bool = False
+
+    @property
+    def is_planner(self) -> bool:
+        """Whether it is a variant of the diffusion planner."""
+        return not self.implementation
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights of its own."""
+        return self.network == self.name
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """What training reads beside the raw data: names of `dmemm.inputs.PATHS`."""
+        if not self.is_planner:
+            return ()
+        modulated = not (self.fixed.get("lambda_tr") == 0 and self.fixed.get("lambda_rd") == 0)
+        return ("segments", "dynamics", "reward") if modulated else ("segments",)
+
+
+def _planner(name: str, label: str, fixed: Fixed, network: str = "") -> Method:
+    return Method(
+        name, label, "dmemm.training.train", "dmemm.planning.planner", fixed, network=network or name, plans=True
+    )
+
+
+def _policy(name: str, label: str, **kind: bool) -> Method:
+    base = "dmemm.methods.base"
+    return Method(name, label, base, base, {}, name, f"dmemm.methods.{name}", **kind)
+
+
+# Neither loss of eqs. 9 and 10.
+_UNMODULATED: Fixed = {
+    "lambda_tr": 0.0,
+    "lambda_rd": 0.0,
+    "reward_loss": False,
+    "denoise": "tweedie",
+    "modulation_weight": "uniform",
+}
+# The ensemble neither guides nor chooses.
+_UNGUIDED: Fixed = {"lambda_guide": 0.0, "veto": 0.0}
+_DIFFUSER: Fixed = {**_UNMODULATED, **_UNGUIDED, "weighting": False, "objective": "plan_value"}
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        _planner("diffuser", "Diffuser", _DIFFUSER),
+        _planner("dmemm", "DMEMM", {}),
+        _planner("wo_weighting", "w/o weighting", {"weighting": False}),
+        _planner("wo_lambda_tr", "w/o λ_tr", {"lambda_tr": 0.0}),
+        _planner("wo_lambda_rd", "w/o λ_rd", {"lambda_rd": 0.0, "reward_loss": False}),
+        _planner("wo_tr_guide", "w/o transition guide", _UNGUIDED, network="dmemm"),
+        _planner("only_weighting", "weighting only", {**_UNMODULATED, **_UNGUIDED}),
+        _policy("bc", "BC", by_d3rlpy=True),
+        _policy("bcq", "BCQ", by_d3rlpy=True),
+        _policy("bear", "BEAR", by_d3rlpy=True),
+        _policy("cql", "CQL", by_d3rlpy=True),
+        _policy("dt", "DT", by_d3rlpy=True),
+        _policy("hd", "HD-DA", plans=True),
+        _policy("iql", "IQL", by_d3rlpy=True),
+        _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
+        _policy("mppi", "MPPI", plans=True),
+        _policy("rvs", "RvS"),
+    )
+}
+# Table 3's, beside DMEMM; the columns that params.yaml's `methods` may add to Tables 1 and 2.
+ABLATIONS = tuple(name for name, method in METHODS.items() if method.is_planner and name not in ("diffuser", "dmemm"))
+POLICIES = tuple(name for name, method in METHODS.items() if not method.is_planner)
+
+# Figure 1's points fix one weight. The study's settings are Diffuser with a choice of output (`plain`), and with
+# L_tr alone added to its loss.
+POINT = r"lambda_(?:tr|rd)=[0-9.eE+-]+"
+STUDY = r"(?:sample|epsilon)-(?:plain|(?:paper|ddim|tweedie)-(?:uniform|snr)-[0-9.eE+-]+)"
+
+
+def get_method(name: str) -> Method:
+    """Look up a method by its name; `lambda_tr=VALUE` and `lambda_rd=VALUE` are the points of Figure 1.
+
+    Raises:
+        UserError: no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    try:
+        if re.fullmatch(POINT, name):
+            key, _, value = name.partition("=")
+            if float(value) >= 0:
+                return _planner(name, name, {key: float(value)})
+        elif re.fullmatch(STUDY, name):
+            return _planner(name, name, {**_DIFFUSER, **_studied(*name.split("-", 1))})
+    except ValueError:
+        pass
+    raise UserError(f"{name}: unknown method; choose one of {', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")
+
+
+def load_actor(method: Method, task: Task, config: "StageConfig", seed: int, inputs: Inputs) -> Any:
+    """Load what acts in the environment: a `dmemm.planning.rollout.Actor`.
+
+    Raises:
+        UserError: a file is missing, damaged or of another method.
+    """
+    return import_module(method.actor).load(method, task, config, seed, inputs)
+
+
+def _studied(predict: str, rest: str) -> dict[str, float | str | bool]:
+    if rest == "plain":
+        return {"predict": predict}
+    denoise, modulation_weight, value = rest.split("-", 2)
+    return {"predict": predict, "denoise": denoise, "modulation_weight": modulation_weight, "lambda_tr": float(value)}

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -13,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dmemm.config import MethodConfig
+from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.data.normaliser import Normaliser
 from dmemm.data.raw import RawData, read_raw
 from dmemm.data.segments import fit_normalisers
 from dmemm.device import choose_device
 from dmemm.errors import UserError
-from dmemm.files import write_json
-from dmemm.methods import METHODS
+from dmemm.files import write_csv, write_json
+from dmemm.inputs import Inputs
+from dmemm.methods import Method
 from dmemm.models.storage import load_weights, save_weights
 from dmemm.tasks import Task
 
@@ -52,6 +52,7 @@ class Policy(nn.Module):
         self.task, self.header = task, dict(header)
         self.action_dim, self.observation_dim = header["action_dim"], header["observation_dim"]
         self.plans_made = 0
+        self.losses: list[dict[str, float]] = []  # of training: `step` and `total`; empty where none is recorded
         self.register_buffer("center", torch.zeros(self.action_dim + self.observation_dim))
         self.register_buffer("scale", torch.ones(self.action_dim + self.observation_dim))
         self.register_buffer("low", torch.zeros(self.action_dim))
@@ -86,8 +87,15 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """New plans `[actions, states]` (batch, horizon, Da + Ds), normalised as for `decide`; of those in PLANNING."""
+        """New plans `[actions, states]` (batch, horizon, Da + Ds), normalised as for `decide`, if the method plans."""
         raise NotImplementedError
+
+    def plan_from(self, observations: Array, goals: Array | None) -> Array:
+        """Return plans (batch, horizon, Da + Ds) from observations (batch, Ds), in the environment's units."""
+        with torch.no_grad():
+            plans = self.plan(self.normalise(observations), self.normalise_goals(goals))
+        values: Array = (plans * self.scale + self.center).cpu().numpy()
+        return values
 
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
         """The next action in each environment, as `dmemm.planning.planner.Planner.act`.
@@ -125,40 +133,40 @@ def termination_penalty(task: Task) -> float:
     return float(task.parameters.get("termination_penalty", -100.0))
 
 
-def method_module(name: str) -> ModuleType:
-    """The module of a method: its class `Policy`, and `train(task, raw, config, seed, device) -> Policy`.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    if name not in METHODS:
-        raise UserError(f"{name}: unknown method; choose one of {', '.join(METHODS)}")
-    return import_module(f"dmemm.methods.{name}")
-
-
-def train_method(
-    task: Task, method: str, config: MethodConfig, seed: int, *, raw_path: Path, output: Path, report: Path
+def train(
+    method: Method,
+    task: Task,
+    config: MethodConfig,
+    seed: int,
+    inputs: Inputs,
+    *,
+    output: Path,
+    curve: Path,
+    report: Path,
 ) -> None:
-    """Run the stage: train a method on the raw data, write its weights and how long that took."""
+    """Run the stage: train a policy on the raw data, write its weights, its losses and what the training took."""
     torch.manual_seed(seed)
     start = time.perf_counter()
-    policy: Policy = method_module(method).train(task, read_raw(raw_path), config, seed, choose_device())
+    raw = read_raw(inputs.need("raw"))
+    policy: Policy = import_module(method.implementation).train(task, raw, config, seed, choose_device())
     seconds = time.perf_counter() - start
-    save_weights(output, policy.state_dict(), {"kind": method, **policy.header})
+    save_weights(output, policy.state_dict(), {"kind": method.name, **policy.header})
+    write_csv(curve, ("step", "total"), policy.losses)
     steps = config.method_steps if policy.takes_steps else None
     figures = {"steps": steps, "parameters": policy.size, "seconds": round(seconds, 1)}
-    write_json(report, {"task": task.name, "variant": method, "seed": seed, **figures})
-    print(f"{method} {task.name} seed {seed}: {json.dumps(figures)} → {output}")
+    write_json(report, {"task": task.name, "variant": method.name, "seed": seed, **figures})
+    print(f"train {task.name} {method.name} seed {seed}: {json.dumps(figures)} → {output}")
 
 
-def load_policy(task: Task, method: str, seed: int, path: Path) -> Policy:
-    """A trained method, ready to act.
+def load(method: Method, task: Task, config: EpisodesConfig, seed: int, inputs: Inputs) -> Policy:
+    """Return a trained policy, ready to act.
 
     Raises:
         UserError: the file is missing, damaged or of another method.
     """
-    tensors, header = load_weights(path, method)
-    policy: Policy = method_module(method).Policy(task, {key: value for key, value in header.items() if key != "kind"})
+    tensors, header = load_weights(inputs.need("model"), method.name)
+    header = {key: value for key, value in header.items() if key != "kind"}
+    policy: Policy = import_module(method.implementation).Policy(task, header)
     policy.load_state_dict(tensors)
     policy.requires_grad_(False).eval().to(choose_device())
     policy.start(seed)

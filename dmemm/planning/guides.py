@@ -10,15 +10,6 @@ from dmemm.models.plan_value import PlanValue
 from dmemm.tasks import Task
 from dmemm.terminations import termination
 
-_NEEDS = {
-    "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan-value",),
-}  # fmt: skip
-
-
-def needed(task: Task, config: EvaluateConfig) -> tuple[str, ...]:
-    """The stages whose models the objective needs; none with a goal, which is in the plan."""
-    return () if task.has_goal else _NEEDS[config.objective]
-
 
 def make_guide(
     task: Task,
@@ -34,16 +25,12 @@ def make_guide(
     Raises:
         UserError: a model is missing that the objective, transition guidance or the veto needs, or J is of other plans.
     """
-    if (config.lambda_guide > 0 or config.veto > 0) and dynamics is None:
-        raise UserError(
-            "--dynamics: transition guidance and the veto need it; give the weights that `dmemm dynamics` wrote"
-        )
-    given = {"reward": reward, "value": value, "plan-value": plan_value}
-    for name in needed(task, config):
+    given = {"dynamics": dynamics, "reward": reward, "value": value, "plan_value": plan_value}
+    for name in config.models(task):
         if given[name] is None:
-            raise UserError(
-                f"--{name}: objective {config.objective} needs it; give the weights that `dmemm {name}` wrote"
-            )
+            stage = name.replace("_", "-")
+            needed_by = "transition guidance and the veto need" if name == "dynamics" else f"{config.objective} needs"
+            raise UserError(f"--{stage}: {needed_by} it; give the weights that `dmemm {stage}` wrote")
     action_dim = model.action_dim
     if task.has_goal:  # the data's reward knows its own goals only
         return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto)

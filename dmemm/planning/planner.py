@@ -1,5 +1,6 @@
 """Planning for a batch of observations: draw several candidates for each and take the best one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import sample_plans, transition_error
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
+from dmemm.inputs import Inputs
+from dmemm.methods import Method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
 from dmemm.planning.controller import follow
-from dmemm.planning.guides import make_guide, needed
+from dmemm.planning.guides import make_guide
 from dmemm.planning.plans import ActivePlans, Array, Plans
 from dmemm.planning.storage import find_planner, load_models, write_folder
 from dmemm.tasks import Task
@@ -55,10 +58,10 @@ class Planner:
         Raises:
             UserError: a model is missing that the objective, transition guidance or the veto needs.
         """
-        needs = needed(task, config)
+        needs = config.models(task)
         self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
         self.value = value if "value" in needs else None
-        self.plan_value = plan_value if "plan-value" in needs else None
+        self.plan_value = plan_value if "plan_value" in needs else None
         self.guide = make_guide(task, config, model, dynamics, reward, self.value, self.plan_value)
         # Without an objective there is nothing to choose by: one plan is as good as many.
         self.candidates = config.candidates if self.guide.chooses else 1
@@ -75,8 +78,8 @@ class Planner:
             UserError: there is no such folder or trained network, a file is damaged, or the task of a saved planner
                 names a module that cannot be found.
         """
-        task, config, paths = find_planner(path_or_task, variant, seed)
-        return load_planner(task, config, seed, **paths)
+        task, config, inputs = find_planner(path_or_task, variant, seed)
+        return load_planner(task, config, seed, inputs)
 
     def save(self, folder: Path | str) -> None:
         """Write everything that planning needs into a folder, whole or not at all.
@@ -115,6 +118,11 @@ class Planner:
             one = self.plan(observations[None], None if goals is None else goals[None])
             return Plans(*(value[0] for value in vars(one).values()))
         return self._plan(observations, goals, np.arange(len(observations)))
+
+    def plan_from(self, observations: Array, goals: Array | None) -> Array:
+        """Return plans `[actions, states]`, shape (batch, horizon, Da + Ds), as `plan`."""
+        plans = self.plan(observations, goals)
+        return np.concatenate([plans.actions, plans.states], axis=-1)
 
     def _plan(
         self, observations: Array, goals: Array | None, names: NDArray[np.int64], previous: Array | None = None
@@ -229,28 +237,16 @@ class Planner:
         return returns.cpu().numpy(), errors.cpu().numpy()
 
 
-def load_planner(
-    task: Task,
-    config: EvaluateConfig,
-    seed: int,
-    *,
-    model: Path,
-    reward: Path | None,
-    dynamics: Path | None,
-    value: Path | None = None,
-    plan_value: Path | None = None,
-) -> Planner:
-    """Load the planner of a trained network; `value` and `plan_value` are read only if the objective needs them.
+def load_planner(task: Task, config: EvaluateConfig, seed: int, inputs: Inputs) -> Planner:
+    """Load the planner of a trained network, guided as `config` says; models that it does not need are not read.
 
     Raises:
-        UserError: a file is missing or damaged, or a model that `config` requires is not given.
+        UserError: a file is missing or damaged, or what guides needs a model that is not given.
     """
-    needs = needed(task, config)
-    models = load_models(
-        model=model,
-        reward=reward,
-        dynamics=dynamics,
-        value=value if "value" in needs else None,
-        plan_value=plan_value if "plan-value" in needs else None,
-    )
-    return Planner(task, config, seed=seed, **models)
+    idle = {name: None for name in ("value", "plan_value") if name not in config.models(task)}
+    return Planner(task, config, seed=seed, **load_models(replace(inputs, **idle)))
+
+
+def load(method: Method, task: Task, config: EvaluateConfig, seed: int, inputs: Inputs) -> Planner:
+    """Load a variant of the planner, as `dmemm.methods.load_actor` does any method."""
+    return load_planner(task, config, seed, inputs)

@@ -5,13 +5,15 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import Any
 
 from dmemm.config import EvaluateConfig, load_params
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
+from dmemm.inputs import Inputs, in_pipeline
+from dmemm.methods import get_method
 from dmemm.models.mechanisms import (
     DynamicsEnsemble,
     Mechanism,
@@ -23,7 +25,6 @@ from dmemm.models.mechanisms import (
 from dmemm.models.plan_value import PlanValue
 from dmemm.models.storage import save_weights
 from dmemm.tasks import Task, get_task
-from dmemm.variants import get_variant
 
 _PLANNER = "planner.json"
 # The files of a planner's folder, by the names of `load_models`' arguments.
@@ -32,17 +33,7 @@ _FILES = {"model": "diffusion.safetensors"} | {
 }
 
 
-class ModelPaths(TypedDict):
-    """The files of a planner's models, by the names of `load_models`' arguments."""
-
-    model: Path
-    reward: Path | None
-    dynamics: Path | None
-    value: Path | None
-    plan_value: Path | None
-
-
-def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Task, EvaluateConfig, ModelPaths]:
+def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Task, EvaluateConfig, Inputs]:
     """Return the task, the parameters and the files of `Planner.load`.
 
     Raises:
@@ -54,18 +45,13 @@ def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Tas
         return _read_folder(folder)
     if folder.is_dir():
         raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
-    task, chosen = get_task(str(path_or_task)), get_variant(variant)
+    task, chosen = get_task(str(path_or_task)), get_method(variant)
     config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
-    # Multi2D is Maze2D with random goals, and plans with its networks.
-    models = Path("results/models") / (f"maze2d-{task.body}" if task.protocol == "multi2d" else task.name)
-    return task, config, {
-        "model": models / chosen.network / f"seed{seed}.safetensors", "reward": models / _FILES["reward"],
-        "dynamics": models / _FILES["dynamics"], "value": models / _FILES["value"],
-        "plan_value": models / _FILES["plan_value"],
-    }  # fmt: skip
+    names = {"model", "reward", *config.models(task)}
+    return task, config, in_pipeline(names, task.data_task, chosen.network, seed)
 
 
-def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, ModelPaths]:
+def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:
     source, record = folder / _PLANNER, read_json(folder / _PLANNER)
     try:
         task, config = Task(**record["task"]), EvaluateConfig(**record["config"])
@@ -75,11 +61,8 @@ def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, ModelPaths]:
         module, separator, _ = name.partition(":")
         if separator and not _is_installed(module):
             raise UserError(f"{source}: {key}: module {module} not found; put it beside your script or on PYTHONPATH")
-    found = {name: path if (path := folder / file).is_file() else None for name, file in _FILES.items()}
-    return task, config, {
-        "model": folder / _FILES["model"], "reward": found["reward"], "dynamics": found["dynamics"],
-        "value": found["value"], "plan_value": found["plan_value"],
-    }  # fmt: skip
+    found = {name: path for name, file in _FILES.items() if (path := folder / file).is_file()}
+    return task, config, Inputs(**{"model": folder / _FILES["model"], **found})
 
 
 def _is_installed(module: str) -> bool:
@@ -137,21 +120,19 @@ def _is_replaceable(folder: Path) -> bool:
     return not names or (_PLANNER in names and names <= {_PLANNER, *_FILES.values()})
 
 
-def load_models(
-    *, model: Path, reward: Path | None, dynamics: Path | None, value: Path | None, plan_value: Path | None
-) -> dict[str, Any]:
+def load_models(inputs: Inputs) -> dict[str, Any]:
     """Load the models of a `Planner`, by the names of its arguments.
 
     Raises:
         UserError: a file is missing or damaged.
     """
     device = choose_device()
-    network = DiffusionModel.load(model, device)
+    network = DiffusionModel.load(inputs.need("model"), device)
     network.make_fast()
     return {
         "model": network,
-        "dynamics": load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
-        "reward": load_mechanism(RewardModel, reward) if reward else None,
-        "value": load_mechanism(ValueModel, value) if value else None,
-        "plan_value": PlanValue.load(plan_value, device) if plan_value else None,
+        "dynamics": load_mechanism(DynamicsEnsemble, inputs.dynamics) if inputs.dynamics else None,
+        "reward": load_mechanism(RewardModel, inputs.reward) if inputs.reward else None,
+        "value": load_mechanism(ValueModel, inputs.value) if inputs.value else None,
+        "plan_value": PlanValue.load(inputs.plan_value, device) if inputs.plan_value else None,
     }

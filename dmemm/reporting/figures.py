@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from dmemm.errors import UserError
+from dmemm.methods import get_method
 from dmemm.reporting.formats import write
 from dmemm.reporting.scores import Row, describe, group_rows, load_scores
-from dmemm.variants import get_variant
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
 # Okabe and Ito's palette, told apart by colour-blind readers too; without its yellow, too pale for a line on white.
@@ -84,7 +84,7 @@ def _curve(row: Row, key: str, default: float) -> Curve:
         raise UserError(f"{row.task}: no scores of dmemm, the curves' common point; evaluate it")
     variants = {}
     for name in row.variants:
-        fixed = get_variant(name).fixed
+        fixed = get_method(name).fixed
         if name != "dmemm":
             if "=" not in name:
                 raise UserError(f"{row.variants[name][0].path}: {name} is no point of figure 1; leave the file out")

@@ -10,7 +10,7 @@ from dmemm.errors import UserError
 from dmemm.methods import METHODS
 from dmemm.score_file import Score
 
-NAMES = {"diffuser": "Diffuser", "dmemm": "DMEMM", **METHODS}  # as tables print them, and the published ones too
+NAMES = {name: method.label for name, method in METHODS.items()}  # as tables print them
 
 
 @dataclass(frozen=True)

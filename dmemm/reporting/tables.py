@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dmemm.errors import UserError
 from dmemm.files import write_json
-from dmemm.methods import METHODS
+from dmemm.methods import ABLATIONS, POLICIES
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
@@ -18,8 +18,7 @@ Cells = dict[str, Cell]
 
 _TITLES = {1: "Locomotion", 2: "Mazes with a fixed goal (Maze2D) and with random goals (Multi2D)", 3: "Ablations"}
 _SUITES = {"table1": "locomotion", "table2": "mazes"}  # as `dvc exp show` heads its columns
-_ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "only_weighting")
-_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: _ABLATIONS}  # of every row
+_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: ("dmemm", *ABLATIONS)}  # of every row
 _HEADINGS = {
     "task": "Task",
     "data": "Data",
@@ -27,20 +26,15 @@ _HEADINGS = {
     "episodes": "Episodes a seed",
     "data_score": "Data set's own",
     "best_policy_score": "Its best policy",
-    "wo_weighting": "w/o weighting",
-    "wo_lambda_tr": "w/o λ_tr",
-    "wo_lambda_rd": "w/o λ_rd",
-    "wo_tr_guide": "w/o transition guide",
-    "only_weighting": "weighting only",
     **NAMES,
 }
 # Variant → method in the published tables.
-_METHODS = {
+_PUBLISHED_NAMES = {
+    **NAMES,
     "wo_weighting": "DMEMM-w/o-weighting",
     "wo_lambda_tr": "DMEMM-w/o-lambda_tr",
     "wo_lambda_rd": "DMEMM-w/o-lambda_rd",
     "wo_tr_guide": "DMEMM-w/o-tr-guide",
-    **NAMES,
 }
 
 # Over a block of their own: these numbers are not this project's.
@@ -124,7 +118,7 @@ def read_published(path: Path) -> Published:
 def _columns(number: int, rows: Sequence[Row]) -> tuple[str, ...]:
     """The table's variants; in Tables 1 and 2 the other methods come before them, as in the paper's."""
     found = dict.fromkeys(variant for row in rows for variant in row.variants)
-    methods = [variant for variant in found if variant in METHODS and number < 3]
+    methods = [variant for variant in found if variant in POLICIES and number < 3]
     return (*methods, *_VARIANTS[number])
 
 
@@ -165,7 +159,7 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
             cells[f"{variant}_success_rate"] = rate
     if published is not None:
         for variant in variants:
-            key = (number, row.task, _METHODS.get(variant, variant))
+            key = (number, row.task, _PUBLISHED_NAMES.get(variant, variant))
             mean_and_error = published.get(key, (None, None)) if row.data_source == "d4rl" else (None, None)
             cells[f"{variant}_published_mean"], cells[f"{variant}_published_plus_minus"] = mean_and_error
     return cells

@@ -1,6 +1,5 @@
-"""Stage 5: train a variant's diffusion model (algorithm 2)."""
+"""Train a diffusion model (algorithm 2)."""
 
-import csv
 import math
 import sys
 import time
@@ -17,8 +16,10 @@ from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.errors import UserError
-from dmemm.files import replacing, write_json
-from dmemm.models.mechanisms import AnyMechanism, DynamicsEnsemble, RewardModel, load_mechanism
+from dmemm.files import write_csv, write_json
+from dmemm.inputs import Inputs
+from dmemm.methods import Method
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.training.checkpoint import TrainingState, fingerprint
@@ -29,25 +30,23 @@ _COLUMNS = ("step", "total", "wdiff", "tr", "rd")  # a term that a variant's los
 
 
 def train(
+    method: Method,
     task: Task,
     config: TrainConfig,
     seed: int,
+    inputs: Inputs,
     *,
-    raw_path: Path,
-    segments_path: Path,
-    dynamics_path: Path | None,
-    reward_path: Path | None,
     output: Path,
     curve: Path,
     report: Path,
-    variant: str,
 ) -> None:
-    """Run the stage: write the averaged weights, the curve of the losses, and what the training of `variant` took.
+    """Run the stage: write the averaged weights, the curve of the losses, and what the training took.
 
     The same seed gives the same weights on the same machine with the same number of threads, also when the training
     was killed in between: the next run goes on from a checkpoint beside `output`.
     """
     device = choose_device()
+    raw_path, segments_path = inputs.need("raw"), inputs.need("segments")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
     if len(segments.starts) != len(raw.rewards):
         raise UserError(f"{segments_path}: was not made from {raw_path}; run `segment` again")
@@ -66,33 +65,25 @@ def train(
     )
     model.set_normaliser(segments.normaliser)
     windows = Windows(raw, segments, task, device)
+    rewarded = config.lambda_rd > 0 and config.reward_loss
     objective = Objective(
         config,
         model,
-        dynamics=_mechanism(DynamicsEnsemble, dynamics_path, "dynamics") if config.lambda_tr > 0 else None,
-        reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
+        dynamics=load_mechanism(DynamicsEnsemble, inputs.need("dynamics")) if config.lambda_tr > 0 else None,
+        reward=load_mechanism(RewardModel, inputs.need("reward")) if rewarded else None,
     )
     settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
-    identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path])
+    identity = fingerprint(settings, [raw_path, segments_path, inputs.dynamics, inputs.reward])
     # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
     model.save(output)
-    with replacing(curve) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    record = {"task": task.name, "variant": variant, "seed": seed, "steps": config.train_steps}
+    write_csv(curve, _COLUMNS, rows)
+    record = {"task": task.name, "variant": method.name, "seed": seed, "steps": config.train_steps}
     write_json(report, {**record, "parameters": model.parameter_count, "seconds": round(seconds, 1)})
     checkpoint.unlink(missing_ok=True)
     figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
     print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
-
-
-def _mechanism(kind: type[AnyMechanism], path: Path | None, name: str) -> AnyMechanism:
-    if path is None:
-        raise UserError(f"--{name}: this variant's loss needs it; give the weights that `dmemm {name}` wrote")
-    return load_mechanism(kind, path)
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:

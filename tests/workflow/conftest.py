@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -103,9 +102,9 @@ class Project:
     def table(self) -> str:
         return (self.folder / "results/table.csv").read_text()
 
-    def stages(self, *command: str) -> dict[str, int]:
-        """Run a command of DVC; return the stages that it ran, with their numbers."""
-        return dict(Counter(re.findall(r"Running stage '(\w+)", self.run(*command))))
+    def stages(self, *command: str) -> list[str]:
+        """Run a command of DVC; return the stages that it ran."""
+        return re.findall(r"Running stage '(\w+)", self.run(*command))
 
     def set(self, **values: object) -> None:
         yaml, path = YAML(), self.folder / "params.yaml"
@@ -116,20 +115,33 @@ class Project:
 
     def planned(self, *targets: str) -> dict[str, int]:
         """The jobs that `snakemake -n` plans, with their numbers."""
-        output = self.run("snakemake", "--dry-run", *targets)
-        jobs, reading = {}, False
-        for line in output.splitlines():
-            if line.startswith("Job stats"):
-                jobs, reading = {}, True
-            elif reading and (words := line.split()) and len(words) == 2 and words[1].isdigit():
-                jobs[words[0]] = int(words[1])
-            elif reading and not words:
-                reading = False
-        return {name: count for name, count in jobs.items() if name not in ("all", "total")}
+        blocks = job_statistics(self.run("snakemake", "--dry-run", *targets))
+        return blocks[-1] if blocks else {}
+
+    def ran(self, *command: str) -> dict[str, int]:
+        """Run a command; return the jobs that its runs of Snakemake ran, with their numbers."""
+        blocks = job_statistics(self.run(*command))
+        return {name: sum(block.get(name, 0) for block in blocks) for block in blocks for name in block}
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def job_statistics(output: str) -> list[dict[str, int]]:
+    """What Snakemake prints below `Job stats`, each time that it does."""
+    blocks: list[dict[str, int]] = []
+    reading = False
+    for line in output.splitlines():
+        if line.startswith("Job stats"):
+            blocks.append({})
+            reading = True
+        elif reading and (words := line.split()) and len(words) == 2 and words[1].isdigit():
+            if not words[0].startswith("all") and words[0] != "total":
+                blocks[-1][words[0]] = int(words[1])
+        elif not line.strip():
+            reading = False
+    return blocks
 
 
 def copy_project(folder: Path) -> Project:
@@ -183,6 +195,7 @@ def new_small(folder: Path) -> Project:
     copy_tracked(folder, "params.yaml", ".dvcignore", ".gitignore", "workflow", "dmemm", "profiles", "tasks")
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
+    shutil.copy2(Path(__file__).with_name("small.dvc.yaml"), project.folder / "dvc.yaml")
     (project.folder / "code.py").write_text("first\n")
     tasks = {"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]}
     named = {key: TINY[key] for key in ("mazes", "methods", "ablation_tasks", "sensitivity_tasks", "study_tasks")}
@@ -191,7 +204,6 @@ def new_small(folder: Path) -> Project:
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")
     project.run("dvc", "init", "--quiet")
-    project.run("python", "-m", "workflow.dvc_yaml")
     return project
 
 

@@ -1,41 +1,55 @@
 # Three rules, small enough to try everything that goes wrong. Files named fail-TASK, slow and edit-code steer them.
 include: "workflow/rules/common.smk"
 
+LAMBDA_TR, ALPHA = (assignment(key, config[key]) for key in ("lambda_tr", "alpha"))
+WANTED = dict(task=config["tasks"]["locomotion"], seed=config["seeds"])
+MODELS = expand("results/models/{task}/seed{seed}.txt", **WANTED)
+SCORES = expand("results/eval/dmemm/{task}/seed{seed}.json", **WANTED)
+
 rule all:
     input:
         "results/table.csv",
 
-rule train_dmemm_locomotion:
+rule train:
     input:
         code="code.py",
     output:
         model="results/models/{task}/seed{seed}.txt",
         constant="results/models/{task}/seed{seed}.csv",
     params:
-        **assignments(config, ["lambda_tr"]),
+        set=LAMBDA_TR,
     shell:
         "if test -e slow -o -e results/models/{wildcards.task}/seed{wildcards.seed}.checkpoint;"
         " then python slow.py {output.model}; fi;"
         " test ! -e fail-{wildcards.task}; echo {params} > {output.model}; echo step > {output.constant}"
 
-rule evaluate_dmemm_locomotion:
+rule evaluate:
     input:
         model="results/models/{task}/seed{seed}.txt",
     output:
         scores="results/eval/dmemm/{task}/seed{seed}.json",
     params:
-        **assignments(config, ["alpha"]),
+        set=ALPHA,
+        origin=digest_of([ALPHA, LAMBDA_TR]),
     shell:
-        "cat {input.model} > {output.scores}; echo {params} >> {output.scores}"
+        "cat {input.model} > {output.scores}; echo {params.set} >> {output.scores}"
 
 rule table:
     input:
-        scores=expand("results/eval/dmemm/{task}/seed{seed}.json", task=config["tasks"]["locomotion"], seed=config["seeds"]),
+        scores=SCORES,
     output:
         csv="results/table.csv",
     params:
-        **assignments(config, ["tasks.locomotion", "seeds"]),
+        origin=digest_of([ALPHA, LAMBDA_TR]),
     shell:
         "cat {input.scores} > {output.csv}; if test -e edit-code; then sleep 0.1; echo edited > code.py; fi"
+
+rule all_train:
+    input:
+        MODELS,
+
+rule all_evaluate:
+    input:
+        SCORES,
 
 include: "workflow/rules/dvc.smk"

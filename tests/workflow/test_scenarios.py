@@ -6,91 +6,75 @@ import pytest
 
 from .conftest import TINY, Project, is_clean
 
-ALL = {"train_dmemm_locomotion": 2, "evaluate_dmemm_locomotion": 2, "table": 1}
-# What imports the modules on the left, with all that is made of it, at tiny settings (two tasks, one seed).
-BOTH = [f"{variant}_{suite}" for variant in ("diffuser", "dmemm") for suite in ("locomotion", "maze")]
-ABLATIONS = [
-    f"{variant}_locomotion"
-    for variant in ("wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "only_weighting", "wo_tr_guide")
-]
-POINTS = ["lambda_tr_locomotion", "lambda_rd_locomotion"]
-SCORES = {f"evaluate_{name}": 1 for name in [*BOTH, "multi2d_diffuser", "multi2d_dmemm", *ABLATIONS, *POINTS]}
-CONSISTENCY = {**{f"consistency_{name}": 1 for name in [*BOTH, *ABLATIONS]}, "consistency": 1}
-TABLES = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
-TRAINING = {**{f"train_{name}": 1 for name in [*BOTH, *ABLATIONS[:-1], *POINTS]}, "curves": 1}
-AFTER_SCORES = {**TABLES, "figure1": 1, "intervals": 1, "training": 1}
+ALL = {"train": 2, "evaluate": 2, "table": 1}
+# What is made of scores, of networks and of plans, with tiny settings: two tasks, one seed.
+METRICS = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
+AFTER_SCORES = {**METRICS, "figure1": 1, "intervals": 1, "training": 1}
+SCORES = {"evaluate": 13, **AFTER_SCORES}
+PLANS = {"consistency": 9, "consistency_table": 1}
+NETWORKS = {"train": 10, "curves": 1, **SCORES, **PLANS}
 
 
 def stale(project):
     """The stages that DVC would run, but for those that only their results would make it run."""
-    return set(re.findall(r"^(\w+)(?:@\S+)?:$", project.run("dvc", "status"), re.M))
+    return set(re.findall(r"^(\w+):$", project.run("dvc", "status"), re.M))
 
 
 def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
     assert hollow.planned() == {}
     assert is_clean(hollow)
-    assert hollow.stages("dvc", "repro") == {}
+    assert hollow.stages("dvc", "repro") == []
     assert hollow.run("git", "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("dmemm/reporting/figures.py", {"figure1": 1, "consistency": 1, "curves": 1}),
-        ("dmemm/reporting/tables.py", TABLES),
-        ("dmemm/evaluation/consistency.py", CONSISTENCY),
-        ("dmemm/evaluation/evaluate.py", SCORES | AFTER_SCORES),
-        ("dmemm/training/train.py", TRAINING | SCORES | CONSISTENCY | AFTER_SCORES),
+        ("dmemm/reporting/figures.py", {"figure1": 1, "consistency_table": 1, "curves": 1}),
+        ("dmemm/reporting/tables.py", METRICS),
+        ("dmemm/evaluation/consistency.py", PLANS),
+        ("dmemm/evaluation/evaluate.py", SCORES),
+        ("dmemm/training/train.py", NETWORKS),
         ("dmemm/cli.py", {}),
-        ("dmemm/variants.py", {}),
+        ("dmemm/methods/__init__.py", {}),
+        ("dmemm/methods/rvs.py", {}),
     ],
 )
 def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_them(hollow, module, jobs):
     with (hollow.folder / module).open("a") as file:
         file.write("# edited\n")
-    planned = hollow.planned()
-    assert {name: number for name, number in planned.items() if not name.startswith("code_")} == jobs
-    # Under DVC the same: its own view of what the edit affects, from the lists of modules down.
-    assert stale(hollow) == {name for name in planned if name.startswith("code_")}
+    assert hollow.planned() == jobs
 
 
-@pytest.mark.long
 def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
     with (hollow.folder / "dmemm/evaluation/consistency.py").open("a") as file:
         file.write("# edited\n")
-    planned = hollow.planned()
-    assert planned.items() >= CONSISTENCY.items()
-    # What the edited stages write is the same here, where DVC stops.
-    del planned["consistency"]
-    assert hollow.stages("dvc", "repro") == planned
+    assert hollow.ran("dvc", "repro").items() >= PLANS.items()
     assert hollow.planned() == {} and is_clean(hollow)
-    hashes = (hollow.folder / "results/code/consistency.txt").read_text().splitlines()
-    (line,) = [line for line in hashes if line.endswith(" dmemm/evaluation/consistency.py")]
-    assert line.split()[0] == hollow.run("git", "hash-object", "dmemm/evaluation/consistency.py").strip()
 
 
-@pytest.mark.long
-def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_back(hollow):
-    variants = hollow.folder / "dmemm/variants.py"
-    old = 'Variant("wo_tr_guide", "dmemm", _UNGUIDED)'
-    assert old in variants.read_text()
-    variants.write_text(
-        variants.read_text().replace(old, old.replace("_UNGUIDED", '{"lambda_guide": 0.0, "veto": 0.5}'))
-    )
+def test_another_version_of_torch_reruns_what_computes_with_it(hollow):
+    code = hollow.folder / "workflow/code.py"
+    old = "library: version(library)"
+    assert old in code.read_text()
+    code.write_text(code.read_text().replace(old, 'library: "9.9" if library == "torch" else version(library)'))
     planned = hollow.planned()
-    assert planned == dict.fromkeys(
-        ["evaluate_wo_tr_guide_locomotion", "consistency_wo_tr_guide_locomotion", "table3", "consistency"], 1
-    )
-    # Until dvc.yaml says so too, nothing is recorded under the old value.
-    lock = (hollow.folder / "dvc.lock").read_bytes()
-    target = "results/eval/wo_tr_guide/hopper-medium-expert/seed0.json"
-    assert "evaluate_wo_tr_guide_locomotion; run `make dvc.yaml`" in hollow.run(
-        "snakemake", "--quiet", "all", "--", target
-    )
-    assert (hollow.folder / "dvc.lock").read_bytes() == lock
-    hollow.run("python", "-m", "workflow.dvc_yaml")
-    # DVC's figure1 depends on the folder of all scores, as it cannot list a point's.
-    assert hollow.stages("dvc", "repro") == {**planned, "figure1": 1}
+    assert planned.items() >= NETWORKS.items() and planned["dynamics"] == 2
+    assert "download" not in planned and "segment" not in planned
+
+
+@pytest.mark.parametrize("tool", ["snakemake", "dvc"])
+def test_another_value_of_a_method_reruns_that_method_and_back(hollow, tool):
+    methods = hollow.folder / "dmemm/methods/__init__.py"
+    old = '_UNGUIDED, network="dmemm"'
+    assert old in methods.read_text()
+    methods.write_text(methods.read_text().replace(old, '{"lambda_guide": 0.0, "veto": 0.5}, network="dmemm"'))
+    jobs = dict.fromkeys(["evaluate", "consistency", "table3", "consistency_table"], 1)
+    assert hollow.planned() == jobs
+    if tool == "snakemake":
+        hollow.run("snakemake", "--quiet", "all")
+    else:
+        assert hollow.ran("dvc", "repro").items() >= jobs.items()
     assert hollow.planned() == {} and is_clean(hollow)
     hollow.run("git", "checkout", "--", ".")
     hollow.run("dvc", "checkout")
@@ -100,11 +84,10 @@ def test_another_value_of_a_variant_reruns_that_variant_under_both_tools_and_bac
 def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
     before = (hollow.folder / "results/table3.csv").read_text()
     hollow.set(tasks={"locomotion": ["hopper-medium-expert", "walker2d-medium"], "maze": ["maze2d-umaze"]})
-    new = ["download", "segment", "dynamics", "reward", "value", "plan_value", "train_dmemm", "train_diffuser"]
-    new += ["evaluate_dmemm", "evaluate_diffuser", "consistency_dmemm", "consistency_diffuser"]
-    new = [f"{stage}_locomotion" for stage in new]
-    tables = ["consistency", "curves", "intervals", "training", "table1", "metrics"]
-    assert hollow.planned() == dict.fromkeys([*new, *tables], 1)
+    new = dict.fromkeys(["download", "segment", "dynamics", "reward", "value", "plan_value"], 1)
+    new |= dict.fromkeys(["train", "evaluate", "consistency"], 2)
+    tables = ["consistency_table", "curves", "intervals", "training", "table1", "metrics"]
+    assert hollow.planned() == {**new, **dict.fromkeys(tables, 1)}
     hollow.run("snakemake", "--quiet", "all")
     assert is_clean(hollow)
     assert (hollow.folder / "results/table3.csv").read_text() == before
@@ -112,26 +95,34 @@ def test_one_task_more_runs_its_own_jobs_and_the_tables(hollow):
 
 @pytest.mark.parametrize("tool", ["snakemake", pytest.param("dvc", marks=pytest.mark.long)])
 def test_a_value_for_mazes_reruns_no_locomotion_task_and_back(hollow, tool):
-    value = {**TINY["train_steps"], "maze": 7}
-    jobs = [
-        f"{stage}_{name}" for stage in ("train", "evaluate", "consistency") for name in ("diffuser_maze", "dmemm_maze")
-    ]
-    jobs += ["evaluate_multi2d_diffuser", "evaluate_multi2d_dmemm"]
-    jobs += ["table2", "metrics", "intervals", "training", "consistency", "curves"]
+    jobs = {"train": 2, "evaluate": 4, "consistency": 2}
+    jobs |= dict.fromkeys(["table2", "metrics", "intervals", "training", "consistency_table", "curves"], 1)
     if tool == "snakemake":
-        hollow.set(train_steps=value)
-        assert hollow.planned() == dict.fromkeys(jobs, 1)
-        assert stale(hollow) == {"train_diffuser_maze", "train_dmemm_maze"}
+        hollow.set(train_steps={**TINY["train_steps"], "maze": 7})
+        assert hollow.planned() == jobs
+        assert {"train", "records"} <= stale(hollow)
         hollow.run("snakemake", "--quiet", "all")
     else:
-        # DVC's figure1 depends on the folder of all scores, as it cannot list a point's; so do some tables.
-        ran = hollow.stages("dvc", "exp", "run", "-S", "train_steps.maze=7")
-        assert ran.items() >= dict.fromkeys(jobs, 1).items()
-        assert not [name for name in ran if name.endswith("_locomotion")]
+        ran = hollow.ran("dvc", "exp", "run", "-S", "train_steps.maze=7")
+        assert {name: ran[name] for name in ("train", "evaluate", "consistency")} == {
+            name: jobs[name] for name in ("train", "evaluate", "consistency")
+        }
     assert hollow.planned() == {} and is_clean(hollow)
     hollow.run("git", "checkout", "--", ".")
     hollow.run("dvc", "checkout")
     assert hollow.planned() == {} and is_clean(hollow)
+
+
+def test_a_bodys_or_a_tasks_own_value_reruns_that_task_alone(hollow):
+    targets = [f"results/eval/dmemm/{task}/seed0.json" for task in ("hopper-medium-expert", "walker2d-medium")]
+    hollow.run("snakemake", "--quiet", "all", "--", *targets)
+    one = {name: 1 for name in ("segment", "train", "evaluate")}
+    hollow.set(horizon={"locomotion": {"hopper": 16, "walker2d": 8, "halfcheetah": 8}, "maze": 16})
+    assert hollow.planned(*targets) == one
+    hollow.run("git", "checkout", "--", "params.yaml")
+    task = hollow.folder / "tasks/walker2d-medium.yaml"
+    task.write_text(task.read_text() + "parameters: {horizon: 16}\n")
+    assert hollow.planned(*targets) == one
 
 
 @pytest.mark.parametrize("tool", ["snakemake", "dvc"])
@@ -141,14 +132,14 @@ def test_one_seed_more_runs_only_what_is_new(small, tool):
     if tool == "snakemake":
         small.run("snakemake", "--quiet", "all")
     else:
-        assert small.stages("dvc", "repro") == ALL
+        assert small.ran("dvc", "repro") == ALL
     assert small.planned() == {} and is_clean(small)
     assert small.table().count("lambda_tr=0.1") == 4
 
 
 @pytest.mark.parametrize("written", ["1e-4", pytest.param("2E-1", marks=pytest.mark.long)])
 def test_numbers_in_scientific_notation(small, written):
-    assert small.stages("dvc", "exp", "run", "-S", f"lambda_tr={written}") == ALL
+    assert small.ran("dvc", "exp", "run", "-S", f"lambda_tr={written}") == ALL
     assert small.table().count(f"lambda_tr={float(written)}\n") == 2
     assert small.planned() == {} and is_clean(small)
 
@@ -167,21 +158,21 @@ def test_queued_experiments_run_side_by_side_and_leave_the_workspace_alone(small
         assert small.table().count(f"lambda_tr={value}") == 2
 
 
-@pytest.mark.long
 def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
     table = hollow.folder / "results/table1.csv"
     before = table.read_text()
-    ran = hollow.stages("dvc", "exp", "run", "-S", "lambda_tr=0.2")
-    trained = {name for name in ran if name.startswith(("download", "dynamics", "train_"))}
-    others = ["wo_weighting_locomotion", "wo_lambda_rd_locomotion", "lambda_rd_locomotion"]
-    assert trained == {f"train_{name}" for name in ["dmemm_locomotion", "dmemm_maze", *others]}
+    # DVC deletes the tables before it has them made, so Snakemake makes all of them.
+    affected = {"train": 5, "evaluate": 7, "consistency": 5, **AFTER_SCORES, "consistency_table": 1, "curves": 1}
+    output = hollow.run("dvc", "exp", "run", "-S", "lambda_tr=0.2")
+    skipped = re.findall(r"Stage '(\w+)' didn't change, skipping", output)
+    assert skipped == ["download", "segment", "dynamics", "reward", "value"]
     after = table.read_text()
     assert after != before and hollow.planned() == {} and is_clean(hollow)
     hollow.run("git", "checkout", "--", ".")
     hollow.run("dvc", "checkout")
     assert table.read_text() == before and hollow.planned() == {} and is_clean(hollow)
     hollow.set(lambda_tr=0.2)
-    assert hollow.planned() == ran
+    assert hollow.planned() == affected
     hollow.run("snakemake", "--quiet", "all")
     assert table.read_text() == after and is_clean(hollow)
 
@@ -195,15 +186,48 @@ def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
     clone.run("dvc", "pull")
     assert clone.planned() == {}
     clone.set(alpha=0.5)
-    assert clone.planned() == SCORES | CONSISTENCY | AFTER_SCORES
+    assert clone.planned() == SCORES | PLANS
+
+
+def test_what_is_not_there_is_not_missed_but_not_taken_for_current_either(hollow):
+    for model in hollow.folder.glob("results/models/**/*.safetensors"):
+        model.unlink()
+    assert hollow.planned("results/table1.csv") == {}
+    hollow.set(lambda_tr=0.2)
+    assert hollow.planned("results/table1.csv") == {"train": 1, "evaluate": 1, "table1": 1}
+
+
+def test_results_by_path_are_versioned_and_come_back(hollow):
+    target = "results/eval/dmemm/walker2d-medium/seed7.json"
+    hollow.run("snakemake", "--quiet", "all", "--", target)
+    assert is_clean(hollow)  # the tables still have all that they need
+    score = (hollow.folder / target).read_text()
+    hollow.commit("seed 7")
+    hollow.set(lambda_tr=0.2)
+    assert hollow.planned(target) == {"train": 1, "evaluate": 1}
+    hollow.run("snakemake", "--quiet", "all", "--", target)
+    assert (hollow.folder / target).read_text() != score
+    assert {"train", "evaluate", "consistency", "tables"} <= stale(hollow)  # the tables are of the other value
+    hollow.run("git", "checkout", "--", ".")
+    hollow.run("dvc", "checkout")
+    assert (hollow.folder / target).read_text() == score and hollow.planned(target) == {} and is_clean(hollow)
+
+
+def test_a_table_alone_leaves_the_other_stages_for_dvc_to_run(tmp_path, hollow):
+    hollow.set(lambda_tr=0.2)
+    hollow.run("snakemake", "--quiet", "all", "--", "results/table1.csv")
+    assert "changed command" in hollow.run("dvc", "status", "train")
+    assert "up to date" in hollow.run("dvc", "status", "dynamics")
+    assert hollow.ran("dvc", "repro").items() >= {"train": 4, "evaluate": 6}.items()
+    assert hollow.planned() == {} and is_clean(hollow)
 
 
 def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(hollow):
     own = hollow.folder / "data/own/pendulum.hdf5"
     study = "sample-tweedie-uniform-1"
     targets = [f"results/{made}/pendulum/seed0.json" for made in (
-        "eval/dmemm", "eval/morel", "eval/rvs", "consistency/dmemm", "calibrate/dmemm", f"study/eval/{study}",
-        f"study/consistency/{study}",
+        "eval/dmemm", "eval/morel", "eval/rvs", "consistency/dmemm", "calibrate/dmemm", f"eval/{study}",
+        f"consistency/{study}",
     )] + ["results/pictures/dmemm/pendulum/seed0.png"]  # fmt: skip
     own.parent.mkdir()
     own.write_text("first recording")
@@ -212,23 +236,19 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     task = "env: envs.pendulum:Pendulum\nepisode_steps: 200\nrandom_return: -1200\nexpert_return: -150\n"
     task += "data: {own: data/own/pendulum.hdf5}\nparameters: {horizon: 32}\n"
     (hollow.folder / "tasks/pendulum.yaml").write_text(task)
-    stages = ["download", "segment", "dynamics", "reward", "value", "plan_value"]
-    stages += ["train_dmemm", "train_rvs", "train_study"]
-    learning = {f"{stage}_locomotion": 1 for stage in stages}
-    # What acts in the environment or asks where an episode ends.
-    stages = ["train_morel", "pictures_dmemm", "calibrate_dmemm", "consistency_dmemm", "consistency_study"]
-    stages += [f"evaluate_{name}" for name in ("dmemm", "morel", "rvs", "study")]
-    acting = {f"{stage}_locomotion": 1 for stage in stages}
-    # Lists of modules that nothing in the tables has needed yet.
-    stages = ["pictures", "calibrate", "train_morel", "train_rvs", "evaluate_morel", "evaluate_rvs"]
-    code = {f"code_{stage}": 1 for stage in stages}
-    assert hollow.planned(*targets) == learning | acting | code
+    learning = dict.fromkeys(["download", "segment", "dynamics", "reward", "value", "plan_value"], 1)
+    # What acts in the environment or asks where an episode ends: MOReL's training, and what comes after trainings.
+    acting = {"evaluate": 4, "consistency": 2, "calibrate": 1, "pictures": 1}
+    assert hollow.planned(*targets) == {**learning, "train": 4, **acting}
     hollow.run("snakemake", "--quiet", "all", "--", *targets)
     assert hollow.planned(*targets) == {}
     (hollow.folder / "envs/pendulum.py").write_text("second environment")
-    assert hollow.planned(*targets) == acting
+    assert hollow.planned(*targets) == {"train": 1, **acting}
     own.write_text("second recording")
-    assert hollow.planned(*targets) == learning | acting
+    assert hollow.planned(*targets) == {**learning, "train": 4, **acting}
     assert hollow.planned("results/table1.csv") == {}
     hollow.run("snakemake", "--quiet", "all", "--", "data/raw/pendulum.hdf5")
     assert hollow.planned("data/raw/pendulum.hdf5") == {}
+    hollow.run("snakemake", "--quiet", "all", "--", *targets)
+    own.unlink()  # as in a clone, which has only what was made of it
+    assert hollow.planned(*targets) == {}

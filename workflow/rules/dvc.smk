@@ -1,17 +1,11 @@
-# Snakemake's memory (.snakemake) and DVC's (dvc.lock) kept equal: workflow/dvc_bridge.py says how.
-from workflow import dvc_bridge
-
-if workflow.is_main_process:
-    dvc_bridge.adopt(workflow, [pair for task in TASKS.values() for pair in named_files(task)])
-
-
+# After each run DVC records what there is (workflow/record.py).
 onstart:
-    dvc_bridge.clear(workflow)
+    record.begin()
 
 
 onsuccess:
-    dvc_bridge.commit(workflow)
+    record.finish(complete=not workflow.dag_settings.targets or "all" in workflow.dag_settings.targets)
 
 
 onerror:
-    dvc_bridge.commit(workflow)
+    record.finish(complete=False)

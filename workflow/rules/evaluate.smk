@@ -1,49 +1,69 @@
-# Networks → scores. A Multi2D task has no network of its own: it evaluates maze2d's with random goals.
-MULTI2D = {f"multi2d_{name}": VARIANTS[name] for name in ("dmemm", "diffuser")}
+# Networks → scores; errors of their plans; scores under other guides; pictures of their plans.
 
 
-def evaluate_rule(name, variant, suite, results="results"):
-    multi2d = name in MULTI2D
-    data, task = ("maze2d-{maze}", "multi2d-{maze}") if multi2d else ("{task}", "{task}")
-    values, options = GUIDED_BY[suite]
-
+# A function, as Snakemake evaluates `shell:` when the job runs: a loop's variable would have its last value by then.
+def evaluate_rule(stage, folder, minutes):
     rule:
         name:
-            f"evaluate_{name}" if multi2d else f"evaluate_{name}_{suite}"
+            stage
         input:
-            task=TASK.replace("{task}", task),
-            model=f"{results}/models/{data}/{variant.network}/seed{{seed}}.safetensors",
-            reward=REWARD.replace("{task}", data),
-            **values,
-            statistics=STATISTICS.replace("{task}", data),
-            **({"dynamics": DYNAMICS.replace("{task}", data)} if variant.transition_guided else {}),
-            code="results/code/evaluate.txt",
+            unpack(inputs(stage)),
         output:
-            scores=f"{results}/eval/{variant.name}/{task}/seed{{seed}}.json",
-        wildcard_constraints:
-            task=OF_SUITE[suite],
+            scores=f"results/{folder}/{{method}}/{{task}}/seed{{seed}}.json",
         log:
-            f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.log",
+            f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.log",
         benchmark:
-            f"logs/evaluate/{variant.name}/{task}/seed{{seed}}.tsv"
+            f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.tsv"
         threads: 1
         resources:
             mem_mb=growing(6000),
-            runtime=growing(720),
+            runtime=growing(minutes),
             gpu=GPU,
         params:
-            *fixed_assignments(EvaluateConfig.parameters(), variant.fixed, suite),
-            **assignments(config, EvaluateConfig.parameters(), variant.fixed, suite),
+            files=options,
+            set=settings(stage),
+            origin=origin(stage),
         shell:
-            f"python -m dmemm evaluate {argument(task)} {argument(variant.name)} {{wildcards.seed}}"
-            + " --model {input.model} --reward {input.reward} --statistics {input.statistics}"
-            + options
-            + (" --dynamics {input.dynamics}" if variant.transition_guided else "")
-            + " --output {output.scores} --set {params:q} > {log} 2>&1"
+            f"python -m dmemm {stage} {{wildcards.task}} {{wildcards.method}} {{wildcards.seed}} {{params.files:q}}"
+            " --output {output.scores} --set {params.set:q} > {log} 2>&1"
 
 
-for name, variant in (VARIANTS | POINTS).items():
-    for suite in SUITES:
-        evaluate_rule(name, variant, suite)
-for name, variant in MULTI2D.items():
-    evaluate_rule(name, variant, "maze")
+evaluate_rule("evaluate", "eval", minutes=720)
+evaluate_rule("consistency", "consistency", minutes=60)
+evaluate_rule("calibrate", "calibrate", minutes=720)
+
+
+# Built on demand: results/pictures/dmemm/maze2d-umaze/seed0.png.
+def picture(suffix, shown):
+    return report(
+        f"results/pictures/{{method}}/{{task}}/seed{{seed}}{suffix}",
+        caption="../report/pictures.rst",
+        category="Plans",
+        labels={"task": "{task}", "method": "{method}", "seed": "{seed}", "picture": shown},
+    )
+
+
+rule pictures:
+    input:
+        unpack(inputs("pictures")),
+    output:
+        png=picture(".png", "plans"),
+        denoising=picture(".denoising.png", "from noise"),
+        gif="results/pictures/{method}/{task}/seed{seed}.gif",
+    log:
+        "logs/pictures/{method}/{task}/seed{seed}.log",
+    benchmark:
+        "logs/pictures/{method}/{task}/seed{seed}.tsv"
+    threads: 1
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(60),
+        gpu=GPU,
+    params:
+        files=options,
+        set=settings("pictures"),
+        origin=origin("pictures"),
+    shell:
+        "python -m dmemm pictures {wildcards.task} {wildcards.method} {wildcards.seed} {params.files:q}"
+        " --output {output.png} --denoising {output.denoising} --animation {output.gif} --set {params.set:q}"
+        " > {log} 2>&1"

@@ -1,221 +1,172 @@
-# Scores → tables, intervals, Figure 1, metrics; losses → learning curves. Rows and columns come in the order of params.yaml's lists.
-PUBLISHED = "workflow/resources/published.csv"
-# `dmemm` is the point at lambda_tr and lambda_rd themselves.
-POINT_NAMES = [
-    f"{key}={value}" for key in POINTS for value in config[f"sensitivity_{key}"] if value != config[key]
-]
+# Scores → tables, intervals, figures, metrics. Rows and columns come in the order of params.yaml's lists.
+
+# What is gathered: a pattern of files, and the stage that makes them.
+SCORES = ("results/eval/{method}/{task}/seed{seed}.json", "evaluate")
+CURVES = ("results/curves/{task}/{method}/seed{seed}.csv", "train")
+RECORDS = ("results/training/{task}/{method}/seed{seed}.json", "train")
+ERRORS = ("results/consistency/{method}/{task}/seed{seed}.json", "consistency")
+CALIBRATIONS = ("results/calibrate/{method}/{task}/seed{seed}.json", "calibrate")
+MECHANISMS = {name: (PATHS[name].replace(".safetensors", ".csv"), name) for name in ("dynamics", "reward", "value", "plan_value")}
 
 
-def scores(tasks, variants):
-    return expand(
-        "results/eval/{variant}/{task}/seed{seed}.json", task=tasks, variant=variants, seed=config["seeds"]
+def gather(what, tasks, methods=(None,), seeds=config["seeds"]):
+    """Files of each task and method: path → the job that makes it."""
+    pattern, stage = what
+    return {
+        pattern.format(task=task, method=method, seed=seed): (stage, task, method)
+        for task in tasks
+        for method in methods
+        for seed in (seeds if "{seed}" in pattern else seeds[:1])
+    }
+
+
+def outputs(stem, label, tables, figures):
+    """A table in its formats, a figure in its formats; the report shows the page and the PNG."""
+
+    def shown(kind, category, what):
+        caption = f"../report/{stem.partition('/')[0]}.rst"
+        return report(f"results/{stem}.{kind}", caption=caption, category=category, labels={what: label})
+
+    files = {}
+    if tables:
+        files |= {"csv": f"results/{stem}.csv", "md": f"results/{stem}.md"}
+        files |= {"html": shown("html", "Tables", "table"), "tex": f"results/{stem}.tex"}
+    if figures:
+        files |= {"png": shown("png", "Figures", "figure"), "pdf": f"results/{stem}.pdf"}
+    return files
+
+
+def report_rule(stem, label, command, module, gathered, tables=True, figures=False, reads={}, writes={}, arguments=(), name=None):
+    """A rule that makes tables and figures of gathered files; `arguments` are of its command, as params.yaml has them."""
+    # A pattern of tasks stands in the paths of what is gathered only as in the stem.
+    jobs = {job for files in gathered.values() for job in files.values()}
+    made_from = lambda wildcards: digest_of(
+        [digest(module)]
+        + sorted(PIPELINE.origin(s, t.format(**wildcards), m) for s, t, m in jobs)
     )
+    inputs = "".join(f" --{name} {{input.{name}:q}}" for name in (*gathered, *reads))
+    long = "".join(f" --{name} {{output.{name}}}" for name in writes)
+    files = outputs(stem, label, tables, figures)
 
-
-ABLATIONS = [name for name in VARIANTS if name != "diffuser"]
-COLUMNS = [*config["methods"], "diffuser", "dmemm"]
-TABLES = {
-    # number: (what the report calls it, keys of the lists it is made of, score files)
-    1: (
-        "1: Locomotion",
-        ["tasks.locomotion", "methods", "seeds"],
-        scores(config["tasks"]["locomotion"], COLUMNS),
-    ),
-    2: (
-        "2: Mazes",
-        ["tasks.maze", "mazes", "methods", "seeds"],
-        scores(config["tasks"]["maze"] + [f"multi2d-{maze}" for maze in config["mazes"]], COLUMNS),
-    ),
-    3: (
-        "3: Ablations",
-        ["ablation_tasks", "seeds"],
-        scores(config["ablation_tasks"], ABLATIONS),
-    ),
-}
-
-
-def table_rule(number, label, keys, files):
     rule:
         name:
-            f"table{number}"
+            name or stem.replace("/{task}", "_task")
         input:
-            scores=files,
-            published=PUBLISHED,
-            code="results/code/tables.txt",
+            **{name: list(files) for name, files in gathered.items()},
+            **reads,
         output:
-            **table_outputs(f"table{number}", label),
-            **({"long": "results/table2_long.csv"} if number == 2 else {}),
+            **files,
+            **writes,
         log:
-            f"logs/table{number}.log",
+            f"logs/{stem}.log",
         benchmark:
-            f"logs/table{number}.tsv"
+            f"logs/{stem}.tsv"
         threads: 1
         resources:
             mem_mb=growing(1000),
             runtime=growing(10),
             gpu=0,
         params:
-            **assignments(config, keys),
+            arguments=list(arguments),
+            origin=made_from,
         shell:
-            f"python -m dmemm table {number}"
-            " --scores {input.scores:q} --published {input.published}"
-            " --outputs {output.csv} {output.markdown} {output.html} {output.latex}"
-            + (" --long {output.long}" if number == 2 else "")
-            + " > {log} 2>&1"
+            f"python -m dmemm {command} {{params.arguments:q}}{inputs}"
+            + f" --outputs {' '.join(f'{{output.{name}}}' for name in files)}{long} > {{log}} 2>&1"
 
 
-for number, (label, keys, files) in TABLES.items():
-    table_rule(number, label, keys, files)
+PUBLISHED = {"published": "workflow/resources/published.csv"}
+LOCOMOTION, MAZES = config["tasks"]["locomotion"], config["tasks"]["maze"]
+TABLES = {
+    # number: (what the report calls it, score files)
+    1: ("1: Locomotion", gather(SCORES, LOCOMOTION, COLUMNS)),
+    2: ("2: Mazes", gather(SCORES, [*MAZES, *(f"multi2d-{maze}" for maze in config["mazes"])], COLUMNS)),
+    3: ("3: Ablations", gather(SCORES, config["ablation_tasks"], ["dmemm", *ABLATIONS])),
+}
+for number, (label, scores) in TABLES.items():
+    report_rule(
+        f"table{number}", label, f"table {number}", "dmemm.reporting.tables", {"scores": scores},
+        reads=PUBLISHED, writes={"long": f"results/table{number}_long.csv"},
+    )
 
-
-rule intervals:
-    input:
-        scores=[path for number in (1, 2) for path in TABLES[number][-1]],
-        code="results/code/intervals.txt",
-    output:
-        **table_outputs("intervals", "1 and 2: intervals"),
-    log:
-        "logs/intervals.log",
-    benchmark:
-        "logs/intervals.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        **assignments(config, ["tasks", "mazes", "methods", "seeds"]),
-    shell:
-        "python -m dmemm intervals --scores {input.scores:q} --outputs {output} > {log} 2>&1"
-
-
+BOTH = TABLES[1][1] | TABLES[2][1]
+report_rule("intervals", "1 and 2: intervals", "intervals", "dmemm.reporting.intervals", {"scores": BOTH})
 # Asked for by its path: with tasks of one's own alone there is nothing published to rank.
-rule ranking:
-    input:
-        scores=[path for number in (1, 2) for path in TABLES[number][-1]],
-        published=PUBLISHED,
-        code="results/code/ranking.txt",
-    output:
-        **table_outputs("ranking", "1 and 2: ranking"),
-    log:
-        "logs/ranking.log",
-    benchmark:
-        "logs/ranking.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        **assignments(config, ["tasks", "mazes", "methods", "seeds"]),
-    shell:
-        "python -m dmemm ranking --scores {input.scores:q} --published {input.published} --outputs {output}"
-        " > {log} 2>&1"
+report_rule(
+    "ranking", "1 and 2: ranking", "ranking", "dmemm.reporting.ranking", {"scores": BOTH}, reads=PUBLISHED
+)
+report_rule(
+    "training", "Training", "training", "dmemm.reporting.training",
+    {"records": gather(RECORDS, ROWS, COLUMNS), "scores": gather(SCORES, ROWS, COLUMNS)},
+)
 
+# `dmemm` is the point at lambda_tr and lambda_rd themselves.
+WEIGHTS = ("lambda_tr", "lambda_rd")
+POINTS = [f"{key}={value}" for key in WEIGHTS for value in config[f"sensitivity_{key}"] if value != config[key]]
+report_rule(
+    "figure1", "1: Sensitivity", "figure", "dmemm.reporting.figures",
+    {"scores": gather(SCORES, config["sensitivity_tasks"], ["dmemm", *POINTS])}, tables=False, figures=True,
+    arguments=["--params", *(assignment(key, config[key]) for key in WEIGHTS)],
+)
 
-rule training:
-    input:
-        records=expand(
-            "results/training/{task}/{variant}/seed{seed}.json",
-            task=ROWS, variant=COLUMNS, seed=config["seeds"],
-        ),
-        scores=scores(ROWS, COLUMNS),
-        code="results/code/training.txt",
-    output:
-        **table_outputs("training", "Training"),
-    log:
-        "logs/training.log",
-    benchmark:
-        "logs/training.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        **assignments(config, ["tasks", "methods", "seeds"]),
-    shell:
-        "python -m dmemm training --records {input.records:q} --scores {input.scores:q} --outputs {output}"
-        " > {log} 2>&1"
+TRAINED_ABLATIONS = [name for name in ABLATIONS if get_method(name).network == name]
+NETWORKS = (
+    gather(CURVES, ROWS, ["diffuser", "dmemm"])
+    | gather(CURVES, config["ablation_tasks"], TRAINED_ABLATIONS)
+    | gather(CURVES, config["sensitivity_tasks"], POINTS)
+)
+LEARNING = [gather(MECHANISMS[name], ROWS if name in ("dynamics", "reward") else LOCOMOTION) for name in MECHANISMS]
+report_rule(
+    "curves", "Learning curves", "curves", "dmemm.reporting.curves",
+    {"curves": NETWORKS, "mechanisms": {path: job for files in LEARNING for path, job in files.items()}},
+    tables=False, figures=True,
+)
 
+# Are their plans possible? Of every method that has scores in a table and plans.
+PLANNING = [name for name in COLUMNS if get_method(name).plans]
+CONSISTENCY = gather(ERRORS, ROWS, PLANNING) | gather(ERRORS, config["ablation_tasks"], ABLATIONS)
+report_rule(
+    "consistency", "Are the plans possible?", "consistency-table", "dmemm.reporting.consistency",
+    {"consistency": CONSISTENCY}, figures=True, name="consistency_table",
+)
 
-rule figure1:
-    input:
-        scores=scores(config["sensitivity_tasks"], ["dmemm", *POINT_NAMES]),
-        code="results/code/figure1.txt",
-    output:
-        **figure_outputs("figure1", "1: Sensitivity"),
-    log:
-        "logs/figure1.log",
-    benchmark:
-        "logs/figure1.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        **assignments(config, ["lambda_tr", "lambda_rd"]),
-        **assignments(config, ["sensitivity_tasks", "sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
-    shell:
-        "python -m dmemm figure --scores {input.scores:q} --params {params.lambda_tr:q} {params.lambda_rd:q}"
-        " --outputs {output} > {log} 2>&1"
+# On demand: which guide plans best, with every setting of `guide_grid`; of one task, results/guide/TASK.csv.
+for stem, label, tasks in (("guide", "Which guide", LOCOMOTION), ("guide/{task}", "Which guide, {task}", ["{task}"])):
+    report_rule(
+        stem, label, "guide", "dmemm.reporting.guide",
+        {"calibrations": gather(CALIBRATIONS, tasks, ["diffuser", "dmemm"])}, figures=True,
+    )
 
-
-# Whose networks there are: tasks, variants.
-TRAINED = [
-    (ROWS, ["diffuser", "dmemm"]),
-    (config["ablation_tasks"], [name for name in NETWORKS if name not in ("diffuser", "dmemm")]),
-    (config["sensitivity_tasks"], POINT_NAMES),
+# On demand: which choices of the method work, each trained and planned with like a variant.
+STUDIED = [f"{predict}-plain" for predict in ("sample", "epsilon")] + [
+    f"{predict}-{denoise}-{weight}-{lambda_tr}"
+    for predict in ("sample", "epsilon")
+    for denoise in ("paper", "ddim", "tweedie")
+    for weight in ("uniform", "snr")
+    for lambda_tr in ("0.1", "1")
 ]
-
-
-rule curves:
-    input:
-        curves=[
-            f"results/curves/{task}/{variant}/seed{seed}.csv"
-            for tasks, variants in TRAINED
-            for task in tasks
-            for variant in variants
-            for seed in config["seeds"]
-        ],
-        mechanisms=expand(
-            "results/mechanisms/{task}/{stage}.csv", task=ROWS, stage=["dynamics", "reward"]
-        )
-        + expand("results/mechanisms/{task}/{stage}.csv", task=config["tasks"]["locomotion"], stage=list(VALUES)),
-        code="results/code/curves.txt",
-    output:
-        **figure_outputs("curves", "Learning curves"),
-    log:
-        "logs/curves.log",
-    benchmark:
-        "logs/curves.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        gpu=0,
-    params:
-        **assignments(config, ["tasks", "ablation_tasks", "sensitivity_tasks"]),
-        **assignments(config, ["sensitivity_lambda_tr", "sensitivity_lambda_rd", "seeds"]),
-    shell:
-        "python -m dmemm curves --curves {input.curves:q} --mechanisms {input.mechanisms} --outputs {output} > {log} 2>&1"
+report_rule(
+    "estimators", "Which setting works", "study", "dmemm.reporting.study",
+    {
+        "scores": gather(SCORES, config["study_tasks"], STUDIED, config["study_seeds"]),
+        "consistency": gather(ERRORS, config["study_tasks"], STUDIED, config["study_seeds"]),
+    },
+    figures=True,
+)
 
 
 rule metrics:
     input:
         tables=["results/table1.csv", "results/table2.csv"],
-        code="results/code/tables.txt",
     output:
         metrics="results/metrics.json",
     log:
         "logs/metrics.log",
-    benchmark:
-        "logs/metrics.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
         gpu=0,
+    params:
+        code=digest("dmemm.reporting.tables"),
     shell:
         "python -m dmemm metrics --tables {input.tables} --output {output.metrics} > {log} 2>&1"

@@ -1,0 +1,103 @@
+"""One run at a time in a folder, and no job that outlives its run.
+
+A run of Snakemake holds the kernel's lock on a file, which ends with the process that holds it, however that ends. Each
+of its jobs waits for the lock, and ends when it gets it.
+"""
+
+import _thread
+import atexit
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from dmemm.errors import UserError
+
+LOCK = Path(".snakemake/run.lock")
+PATIENCE = 5.0  # seconds: the jobs of a killed run need a moment to end
+_held: list[IO[str]] = []  # open until the process ends
+
+
+def begin() -> None:
+    """Take the folder for this process, a run of Snakemake.
+
+    Raises:
+        UserError: another run is at work here, or one was started on another machine and did not say that it ended.
+    """
+    LOCK.parent.mkdir(exist_ok=True)
+    file = LOCK.open("a+")
+    deadline = time.monotonic() + PATIENCE
+    while not _locked(file):
+        if time.monotonic() > deadline:
+            file.seek(0)
+            raise UserError(
+                f"another run is at work in this folder (process {file.read()}); wait until it ends or stop it"
+            )
+        time.sleep(0.1)
+    file.seek(0)
+    owner, here = file.read(), f" on {socket.gethostname()}"
+    # Kernel locks may be local to a machine: a free one says nothing of a run on another machine.
+    if owner and not owner.endswith(here):
+        raise UserError(f"a run was started here by process {owner}; if it has ended, delete {LOCK}")
+    file.truncate(0)
+    os.environ["DMEMM_RUN"] = f"{os.getpid()}{here}"
+    print(os.environ["DMEMM_RUN"], end="", file=file, flush=True)
+    _held.append(file)
+    atexit.register(file.truncate, 0)  # says that the run has ended
+    os.environ["DMEMM_RUN_LOCK"] = str(LOCK.resolve())
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+
+
+def follow() -> None:
+    """In a job: end it as Ctrl-C does when its run is gone, if a run of Snakemake started it.
+
+    A job that outlived its run would write old results into a folder that others hold current.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up; SIGINT is ignored in a script's background
+    if lock := os.environ.get("DMEMM_RUN_LOCK"):
+        threading.Thread(target=_end_with, args=(lock, os.environ["DMEMM_RUN"]), daemon=True).start()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        print(f"snakemake: {LOCK}: cannot be locked ({error.strerror}); start no second run here", file=sys.stderr)
+    return True
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its DVC is gone: nobody would record what it makes."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _end_with(lock: str, run: str) -> None:
+    """Wait until the run of Snakemake that started this job is gone, then end the job.
+
+    Args:
+        lock: the file that the run keeps locked.
+        run: what the run has written into it; its end is the name of the run's machine.
+    """
+    here = run.endswith(f" on {socket.gethostname()}")
+    try:
+        with open(lock) as file:
+            if not here or file.read() == run:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    if not here:  # on a cluster's other nodes a free lock may only mean that locks do not reach there
+                        return
+                except BlockingIOError:
+                    fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError:
+        return
+    _thread.interrupt_main(signal.SIGTERM)
