@@ -82,6 +82,8 @@ class Policy(base.Policy):
 def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) -> dict[str, NDArray[Any]]:
     """Episodes as d3rlpy takes them; those of a task with goals once towards their own ends, once towards any place.
 
+    d3rlpy knows no transitions beyond an episode's end, so the data's last one is always an end.
+
     Args:
         raw: the data.
         task: whether it has goals.
@@ -95,6 +97,7 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     values = {key: getattr(raw, key) for key in keys}
     values["timeouts"] = raw.timeouts & ~raw.terminals
+    values["timeouts"][-1] = not raw.terminals[-1]
     if not task.has_goal:
         return values
     places = raw.next_observations[:, : task.goal_dim]
