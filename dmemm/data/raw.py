@@ -37,7 +37,7 @@ class RawData:
         rewards: (N,) float32; `rewards[t]` is received on arriving in `next_observations[t]`.
         terminals: (N,) bool, the task ended.
         timeouts: (N,) bool, the episode was cut off; in mazes, a navigation goal was reached.
-        next_observations: (N, Ds) float32.
+        next_observations: (N, Ds) float32; where the state after a terminal transition is unknown, `observations[t]`.
         data_source: who made the data: `local`, `d4rl`, `minari` or `own`.
         task: the task it was made for.
     """
@@ -55,6 +55,11 @@ class RawData:
     def ended(self) -> NDArray[np.bool_]:
         """Whether a transition is the last one of its episode, shape (N,)."""
         return self.terminals | self.timeouts
+
+    @property
+    def has_successor(self) -> NDArray[np.bool_]:
+        """Whether the state after a transition is known, shape (N,)."""
+        return ~(self.terminals & (self.next_observations == self.observations).all(axis=1))
 
 
 def check_raw(raw: RawData, name: str, remedy: str = REMAKE) -> None:

@@ -56,8 +56,9 @@ def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, r
 def fit_dynamics(
     task: Task, raw: RawData, config: DynamicsConfig, seed: int = 0
 ) -> tuple[DynamicsEnsemble, dict[str, Any]]:
-    """T̂ learns s' - s, by the likelihood of a Gaussian; returned with its report's figures."""
-    s, a, s_next, _ = _normalised(raw, task)
+    """T̂ learns s' - s, by the likelihood of a Gaussian, where s' is known; returned with its report's figures."""
+    known = torch.as_tensor(raw.has_successor)
+    s, a, s_next = (x[known] for x in _normalised(raw, task)[:3])
     torch.manual_seed(seed)
     model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
     return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name}", seed)
