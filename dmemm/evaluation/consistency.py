@@ -21,7 +21,7 @@ from dmemm.data.windows import Batch, Windows
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
-from dmemm.envs import GOAL_RADIUS, MAZES, is_free, make_env, set_state_from_observation
+from dmemm.envs import MAZES, at_goal, is_free, make_env, set_state_from_observation
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.models.mechanisms import DynamicsEnsemble
@@ -158,7 +158,9 @@ def errors(
         normalised = torch.as_tensor(normaliser.normalise(tau), device=dynamics.target_scale.device)
         s, a = normalised[..., action_dim:], normalised[..., :action_dim]
         by_model = (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(-1).cpu().numpy()
-    counted = _en_route(states, goals) if task.is_maze and goals is not None else np.ones(by_model.shape, dtype=bool)
+    counted = np.ones(by_model.shape, dtype=bool)
+    if task.has_goal and goals is not None:
+        counted = _en_route(task, states, goals, scale)
     if not counted.any():
         raise UserError(f"{task.name}: every plan starts at its goal; there is no transition to measure")
     found: dict[str, Any] = {
@@ -185,13 +187,13 @@ def errors(
     }
 
 
-def _en_route(states: Array, goals: Array) -> NDArray[np.bool_]:
-    """The transitions of maze plans before they are at their goals (n, 2), shape (n, horizon - 1).
+def _en_route(task: Task, states: Array, goals: Array, scale: Array) -> NDArray[np.bool_]:
+    """The transitions of plans before they are at their goals (n, goal_dim), shape (n, horizon - 1).
 
-    The windows that the network learns from rest at their goal at once, which no ball can: those steps are no
+    The windows that the network learns from rest at their goal at once, which no environment does: those steps are no
     transitions, of the data or of a plan.
     """
-    away = np.linalg.norm(states[..., :2] - goals[:, None], axis=-1) > GOAL_RADIUS
+    away = ~at_goal(task, states[..., : task.goal_dim], goals[:, None], scale[: task.goal_dim])
     return np.logical_and.accumulate(away, axis=1)[:, 1:]
 
 

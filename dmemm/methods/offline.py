@@ -21,13 +21,11 @@ from torch import Tensor, nn
 
 from dmemm.config import MethodConfig
 from dmemm.data.raw import RawData, episode_slices
+from dmemm.envs import at_goal
 from dmemm.errors import UserError
 from dmemm.methods import base
 from dmemm.progress import progress
 from dmemm.tasks import Task
-
-_GOAL_RADIUS = 0.5  # of a maze: within it the reward is 1
-_GOAL_SHARE = 0.05  # elsewhere: of the normalised range
 
 
 class Policy(base.Policy):
@@ -107,10 +105,7 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
     copies = []
     for chosen in (slices[:, 1] - 1, drawn):
         goals = np.repeat(places[chosen], lengths, axis=0)
-        away = places - goals
-        near = np.linalg.norm(away, axis=1) <= _GOAL_RADIUS
-        if not task.is_maze:
-            near = np.linalg.norm(away / scale, axis=1) <= _GOAL_SHARE
+        near = at_goal(task, places, goals, scale)
         observations = np.concatenate([raw.observations, goals], axis=1)
         copies.append({**values, "observations": observations, "rewards": near.astype(np.float32)})
     return {key: np.concatenate([copy[key] for copy in copies]) for key in keys}
