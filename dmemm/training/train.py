@@ -74,7 +74,7 @@ def train(
         reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
     )
     settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
-    identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path])
+    identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path], __name__)
     # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
