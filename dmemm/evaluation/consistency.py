@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dmemm.config import EvaluateConfig, TrainConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import read_raw
+from dmemm.data.raw import read_raw, same_data
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Batch, Windows
 from dmemm.device import choose_device
@@ -63,6 +63,7 @@ def consistency(
         return np.concatenate([plans.actions, plans.states], axis=-1)
 
     held_out = HeldOut(task, planner.dynamics, raw_path, segments_path, seed)
+    held_out.require(model_path, planner.model.header["data"])
     result = held_out.compare(plan)
     loss = _diffusion_loss(planner.model, held_out.draw(_LOSS_WINDOWS), seed)
     write_record(task, variant, seed, {"diffusion_loss": loss, **result}, output)
@@ -82,17 +83,27 @@ class HeldOut:
             seed: of the windows' choice.
 
         Raises:
-            UserError: a file cannot be read, or no windows are held out.
+            UserError: a file cannot be read, the windows are of other raw data, or none are held out.
         """
         device = choose_device()
         self.task, self.dynamics = task, dynamics
         raw, segments = read_raw(raw_path), read_segments(segments_path)
+        self._raw_path, self._data = raw_path, raw.digest
+        self.require(segments_path, segments.data)
         self.data_source, self.normaliser = raw.data_source, segments.normaliser
         self._windows = Windows(raw, segments, task, device)
         self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
         self._rng = np.random.default_rng(seed)
         if len(self._indices) == 0:
             raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
+
+    def require(self, path: Path, data: str) -> None:
+        """Refuse a file that was made from raw data of another digest.
+
+        Raises:
+            UserError: it was.
+        """
+        same_data(path, data, self._raw_path, self._data)
 
     def draw(self, count: int) -> Batch:
         """Windows, each once if there are as many."""

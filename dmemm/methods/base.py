@@ -21,7 +21,7 @@ from dmemm.device import choose_device
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.methods import METHODS
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import load_artifact, save_weights
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -61,7 +61,7 @@ class Policy(nn.Module):
     def of(cls, task: Task, raw: RawData, **header: Any) -> Self:
         """A new policy for these data, its normalisers fitted to them."""
         dims = {"action_dim": raw.actions.shape[1], "observation_dim": raw.observations.shape[1]}
-        policy = cls(task, {**dims, **header})
+        policy = cls(task, {"task": task.name, "data": raw.digest, **dims, **header})
         actions, observations = fit_normalisers(raw, task)
         both = Normaliser.join(actions, observations)
         policy.center.copy_(torch.as_tensor(both.center))
@@ -155,9 +155,9 @@ def load_policy(task: Task, method: str, seed: int, path: Path) -> Policy:
     """A trained method, ready to act.
 
     Raises:
-        UserError: the file is missing, damaged or of another method.
+        UserError: the file is missing, damaged, of another method or of an earlier version.
     """
-    tensors, header = load_weights(path, method)
+    tensors, header = load_artifact(path, method)
     policy: Policy = method_module(method).Policy(task, {key: value for key, value in header.items() if key != "kind"})
     policy.load_state_dict(tensors)
     policy.requires_grad_(False).eval().to(choose_device())

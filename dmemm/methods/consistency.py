@@ -36,4 +36,7 @@ def method_consistency(
         values: Array = (plans * policy.scale + policy.center).cpu().numpy()
         return values
 
-    write_record(task, method, seed, HeldOut(task, dynamics, raw_path, segments_path, seed).compare(plan), output)
+    held_out = HeldOut(task, dynamics, raw_path, segments_path, seed)
+    for path, header in ((model_path, policy.header), (dynamics_path, dynamics.header)):
+        held_out.require(path, header["data"])
+    write_record(task, method, seed, held_out.compare(plan), output)

@@ -42,6 +42,10 @@ class Mechanism(nn.Module):
         members: networks trained side by side.
         width: units of the two hidden layers.
         outputs_per_target: 2 where a variance is predicted beside the mean.
+
+    Attributes:
+        header: what is saved beside the weights: the sizes, and once it is trained the task's name and the digest
+            (`data`) of its raw data.
     """
 
     target_mean: Tensor
@@ -53,7 +57,9 @@ class Mechanism(nn.Module):
         """Build the members; the target's statistics are set by training or loading."""
         super().__init__()
         self.observation_dim, self.action_dim = observation_dim, action_dim
-        self.header = {
+        self.header: dict[str, Any] = {
+            "task": "",
+            "data": "",
             "observation_dim": observation_dim,
             "action_dim": action_dim,
             "members": members,

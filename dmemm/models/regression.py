@@ -18,7 +18,7 @@ from dmemm.device import choose_device
 from dmemm.errors import UserError
 from dmemm.files import replacing, write_json
 from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import load_artifact, save_weights
 from dmemm.progress import progress
 from dmemm.tasks import Task
 
@@ -61,6 +61,7 @@ def fit_dynamics(
     s, a, s_next = (x[known] for x in _normalised(raw, task)[:3])
     torch.manual_seed(seed)
     model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name}", seed)
 
 
@@ -69,6 +70,7 @@ def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) ->
     s, a, _, r = _normalised(raw, task)
     torch.manual_seed(seed)
     model = RewardModel(s.shape[1], a.shape[1], 1, config.mechanism_width)
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, _fit(model, s, a, r, config, f"reward {task.name}", seed)
 
 
@@ -90,6 +92,7 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
         name = f"value {task.name}, round {turn + 1} of {_ROUNDS}"
         figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out)
         beyond = value_beyond(model, s_next[last])
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, {"held_out": "transitions" if held_out is None else "episodes", "rounds": _ROUNDS, **figures}
 
 
@@ -229,9 +232,14 @@ def write_curve(path: Path, rows: Sequence[tuple[int, float]]) -> None:
 
 
 def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
-    """Load a trained mechanism, frozen, on the chosen device."""
-    tensors, header = load_weights(path, kind.__name__)
+    """Load a trained mechanism, frozen, on the chosen device.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind or of an earlier version.
+    """
+    tensors, header = load_artifact(path, kind.__name__)
     sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
     model = kind(**sizes)
+    model.header |= {"task": header["task"], "data": header["data"]}
     model.load_state_dict(tensors)
     return model.requires_grad_(False).eval().to(choose_device())

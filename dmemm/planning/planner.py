@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmemm.config import EvaluateConfig, load_params
+from dmemm.data.raw import same_data
 from dmemm.device import choose_device
 from dmemm.diffusion.guidance import sample_plans, transition_error
 from dmemm.diffusion.model import DiffusionModel
@@ -316,18 +317,21 @@ def load_models(
     """What a `Planner` is made of, by its arguments' names.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or the files were not made from the same raw data.
     """
     device = choose_device()
     network = DiffusionModel.load(model, device)
     network.make_fast()
-    return {
-        "model": network,
+    models = {
         "dynamics": load_mechanism(DynamicsEnsemble, dynamics) if dynamics else None,
         "reward": load_mechanism(RewardModel, reward),
         "value": load_mechanism(ValueModel, value) if value else None,
         "plan_value": PlanValue.load(plan_value, device) if plan_value else None,
     }
+    for path, loaded in zip((dynamics, reward, value, plan_value), models.values(), strict=True):
+        if path and loaded:
+            same_data(path, loaded.header["data"], model, network.header["data"])
+    return {"model": network, **models}
 
 
 def follow(plans: Plans, steps: NDArray[np.int64], observations: Array, execute: str) -> Array:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dmemm.config import TrainConfig
-from dmemm.data.raw import read_raw
+from dmemm.data.raw import read_raw, same_data
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Windows
 from dmemm.device import choose_device
@@ -47,16 +47,19 @@ def train(
 
     The same seed gives the same weights on the same machine with the same number of threads, also when the training
     was killed in between: the next run goes on from a checkpoint beside `output`.
+
+    Raises:
+        UserError: a file is missing or damaged, the files are not of the same raw data, or the loss is not finite.
     """
     device = choose_device()
     raw, segments = read_raw(raw_path), read_segments(segments_path)
-    if len(segments.starts) != len(raw.rewards):
-        raise UserError(f"{segments_path}: was not made from {raw_path}; run `segment` again")
+    same_data(segments_path, segments.data, raw_path, raw.digest)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     model = DiffusionModel(
         {
             "task": task.name,
+            "data": raw.digest,
             "action_dim": raw.actions.shape[1],
             "observation_dim": raw.observations.shape[1],
             "horizon": segments.horizon,
@@ -67,11 +70,19 @@ def train(
     )
     model.set_normaliser(segments.normaliser)
     windows = Windows(raw, segments, task, device)
+
+    def mechanism(kind: type[AnyMechanism], path: Path | None, name: str) -> AnyMechanism:
+        if path is None:
+            raise UserError(f"--{name}: this variant's loss needs it; give the weights that `dmemm {name}` wrote")
+        loaded = load_mechanism(kind, path)
+        same_data(path, loaded.header["data"], raw_path, raw.digest)
+        return loaded
+
     objective = Objective(
         config,
         model,
-        dynamics=_mechanism(DynamicsEnsemble, dynamics_path, "dynamics") if config.lambda_tr > 0 else None,
-        reward=_mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
+        dynamics=mechanism(DynamicsEnsemble, dynamics_path, "dynamics") if config.lambda_tr > 0 else None,
+        reward=mechanism(RewardModel, reward_path, "reward") if config.lambda_rd > 0 and config.reward_loss else None,
     )
     settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
     identity = fingerprint(settings, [raw_path, segments_path, dynamics_path, reward_path], __name__)
@@ -88,12 +99,6 @@ def train(
     checkpoint.unlink(missing_ok=True)
     figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
     print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
-
-
-def _mechanism(kind: type[AnyMechanism], path: Path | None, name: str) -> AnyMechanism:
-    if path is None:
-        raise UserError(f"--{name}: this variant's loss needs it; give the weights that `dmemm {name}` wrote")
-    return load_mechanism(kind, path)
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
