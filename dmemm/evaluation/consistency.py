@@ -50,7 +50,12 @@ def consistency(
     segments_path: Path,
     output: Path,
 ) -> None:
-    """Run the stage: plan from held-out states as `evaluate` does, and compare what is planned with what happens."""
+    """Run the stage: plan from held-out states, and compare what is planned with what happens.
+
+    Plans are drawn as `evaluate` draws its candidates, under the same guide, but none is chosen among several and there
+    is no veto. What is measured is then the network's own doing, since a choice by T̂'s errors would lower them for any
+    network, and four plans of a start stay four independent draws.
+    """
     config = replace(config, candidates=1)
     planner = load_planner(
         task, config, seed, model=model_path, reward=reward_path, dynamics=dynamics_path, value=value_path,
