@@ -133,12 +133,13 @@ def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False)
     tau0, noise = torch.randn(2, 1, HORIZON, OBSERVATION + ACTION, device=device)
     process, levels = model.process, torch.arange(STEPS, device=device)
+    coefficients = process.betas / ((1 - process.alphas_cumprod) * process.alphas_cumprod).sqrt()
 
     def literal() -> None:
         estimate = tau0 + process.noise_ratio[STEPS // 2 - 1] * noise
         for i in range(STEPS // 2):
             k = levels[i : i + 1]
-            estimate = estimate - process.paper_coefficients[i] * model.network(process.q_sample(tau0, k, noise), k)
+            estimate = estimate - coefficients[i] * model.network(process.q_sample(tau0, k, noise), k)
 
     def batched() -> None:
         tau = process.q_sample(tau0[:, None], levels[None], noise[:, None])

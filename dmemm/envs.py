@@ -33,6 +33,7 @@ MAZES = {"umaze": maps.U_MAZE, "medium": maps.MEDIUM_MAZE, "large": maps.LARGE_M
 # D4RL's fixed goals, (row, col).
 GOALS = {"umaze": (1.0, 1.0), "medium": (6.0, 6.0), "large": (7.0, 9.0)}
 GOAL_RADIUS = 0.5
+_GOAL_SHARE = 0.05  # the radius of other tasks' goals, in normalised units
 # D4RL's simulation starts the ball 0.2 off the middle of the cell that its position names.
 _OFFSET = 0.2
 _log = logging.getLogger(__name__)
@@ -44,6 +45,15 @@ def is_free(maze_map: NDArray[np.int64], positions: NDArray[Any]) -> NDArray[np.
     inside = ((cells >= 0) & (cells < maze_map.shape)).all(1)
     cells = np.clip(cells, 0, np.array(maze_map.shape) - 1)
     return np.asarray(inside & (maze_map[cells[:, 0], cells[:, 1]] == 0))
+
+
+def at_goal(task: Task, places: Floats, goals: Floats, scale: Floats) -> NDArray[np.bool_]:
+    """Whether places (..., goal_dim) are at their goals, of the same shape: in mazes where the reward is 1.
+
+    Elsewhere a goal has no radius of its own; `scale` (goal_dim,), the normaliser's, gives it one.
+    """
+    away = places - goals if task.is_maze else (places - goals) / scale
+    return np.asarray(np.linalg.norm(away, axis=-1) <= (GOAL_RADIUS if task.is_maze else _GOAL_SHARE))
 
 
 def _shift(maze_map: Any) -> NDArray[np.float64]:

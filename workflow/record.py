@@ -1,4 +1,4 @@
-"""Record in DVC what a run of Snakemake has made: the artifacts and Snakemake's own records of them, in dvc.lock and the cache.
+"""Record in DVC what a run of Snakemake has made: artifacts, and Snakemake's own records of them.
 
 Under DVC (DVC_STAGE is set) nothing is done: DVC records its stages itself.
 """

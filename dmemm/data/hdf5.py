@@ -17,9 +17,11 @@ _BLOCK = 2**25  # bytes of observations in memory at once
 def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
     """Read `observations`, `actions`, `rewards`, `terminals` and, where they exist, `timeouts` and `next_observations`.
 
-    Without `next_observations` the next row of the same episode is the next state, and an episode's last row, which has
-    none, is left out. D4RL's mazes are read so too: there `timeouts` mark the navigation goals, after which the stored
-    state is stale, and `rewards[t]` is for `observations[t]` where everywhere else it is for what the action led to.
+    Without `next_observations` the next row of the same episode is the next state. An episode's last row has none: if
+    the episode was cut off it is left out, if it terminated it is kept, with its own state in the place of the unknown
+    one (see `RawData`). D4RL's mazes are read without `next_observations` too: there nothing terminates, `timeouts`
+    mark the navigation goals, after which the stored state is stale, and `rewards[t]` is for `observations[t]` where
+    everywhere else it is for what the action led to.
 
     Raises:
         UserError: the file is missing, damaged, lacks a key, or holds unsound values.
@@ -61,16 +63,18 @@ def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
         return values.astype(np.float32)
 
 
-def _shifted(columns: dict[str, Any], count: int, rewards_of_states: bool) -> dict[str, Any]:
-    """The first `count` rows with the row after each as its successor, where the episode goes on."""
-    ended = columns["terminals"] | columns["timeouts"]
-    here = np.arange(min(count, len(ended) - 1))
-    here = here[~ended[here]]
+def _shifted(columns: dict[str, Any], count: int, is_maze: bool) -> dict[str, Any]:
+    """The first `count` rows, each with the row after it as its successor, where that is of the same episode."""
+    terminals = columns["terminals"] & (not is_maze)
+    cut_off = (columns["terminals"] | columns["timeouts"]) & ~terminals
+    followed = ~(terminals | cut_off) & (np.arange(len(terminals)) < len(terminals) - 1)
+    here = np.flatnonzero((terminals | followed)[:count])
+    after = np.where(followed[here], here + 1, here)
     return {
         "observations": columns["observations"][here],
         "actions": columns["actions"][here],
-        "rewards": columns["rewards"][here + 1 if rewards_of_states else here],
-        "terminals": np.zeros(len(here), np.bool_),
-        "timeouts": ended[here + 1],
-        "next_observations": columns["observations"][here + 1],
+        "rewards": columns["rewards"][after if is_maze else here],
+        "terminals": terminals[here],
+        "timeouts": cut_off[after],
+        "next_observations": columns["observations"][after],
     }

@@ -1,8 +1,10 @@
 """Raw data sets: one HDF5 file of transitions in D4RL's layout."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from dmemm.tasks import Task
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 LABELS = ("data_source", "task")
 REMAKE = "delete it and run the same command of Snakemake again"  # what to do about a file of the pipeline's own
+OUTDATED = "made by an earlier version; delete it and run the stage again"
 _FLAGS = ("terminals", "timeouts")
 # The same data give the same bytes: LZF would start from whatever its memory holds, and so would the part of the last
 # chunk that lies beyond the data.
@@ -37,7 +40,7 @@ class RawData:
         rewards: (N,) float32; `rewards[t]` is received on arriving in `next_observations[t]`.
         terminals: (N,) bool, the task ended.
         timeouts: (N,) bool, the episode was cut off; in mazes, a navigation goal was reached.
-        next_observations: (N, Ds) float32.
+        next_observations: (N, Ds) float32; where the state after a terminal transition is unknown, `observations[t]`.
         data_source: who made the data: `local`, `d4rl`, `minari` or `own`.
         task: the task it was made for.
     """
@@ -55,6 +58,31 @@ class RawData:
     def ended(self) -> NDArray[np.bool_]:
         """Whether a transition is the last one of its episode, shape (N,)."""
         return self.terminals | self.timeouts
+
+    @property
+    def has_successor(self) -> NDArray[np.bool_]:
+        """Whether the state after a transition is known, shape (N,)."""
+        return ~(self.terminals & (self.next_observations == self.observations).all(axis=1))
+
+    @cached_property
+    def digest(self) -> str:
+        """What the files made from the data know them by: SHA-256 of the arrays, whatever file they lie in."""
+        digest = hashlib.sha256()
+        for key in ARRAYS:
+            array = np.ascontiguousarray(getattr(self, key))
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+def same_data(path: Path, data: str, other: Path, expected: str) -> None:
+    """Compare the digests of the raw data that two files were made from.
+
+    Raises:
+        UserError: they differ.
+    """
+    if data != expected:
+        raise UserError(f"{path}: of other raw data than {other}; run the stages that make the two again")
 
 
 def check_raw(raw: RawData, name: str, remedy: str = REMAKE) -> None:

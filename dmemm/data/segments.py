@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dmemm.config import SegmentConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import STORAGE, RawData, episode_slices, read_raw
+from dmemm.data.raw import OUTDATED, STORAGE, RawData, episode_slices, read_raw
 from dmemm.errors import UserError
 from dmemm.files import replacing
 from dmemm.tasks import Task
@@ -28,6 +28,7 @@ class Segments:
         weights: float32, shape (windows,), in (0, 1], eq. 11.
         held_out: bool, shape (windows,), windows of episodes that no diffusion network is trained on.
         normaliser: of transitions `[action, observation]`.
+        data: digest of the raw data.
     """
 
     horizon: int
@@ -37,6 +38,7 @@ class Segments:
     weights: NDArray[np.float32]
     held_out: NDArray[np.bool_]
     normaliser: Normaliser
+    data: str
 
 
 def normaliser_kind(task: Task) -> Literal["gaussian", "limits"]:
@@ -74,6 +76,7 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
         np.clip(share, weight_floor, 1).astype(np.float32),
         hold_out(slices, held_out),
         Normaliser.join(*fit_normalisers(raw, task)),
+        raw.digest,
     )
 
 
@@ -100,7 +103,7 @@ def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> 
     """Run the stage: read the raw data, write the windows."""
     segments = make_segments(read_raw(raw_path), task, config.horizon, config.weight_floor, config.held_out)
     with replacing(output) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["task"], file.attrs["horizon"] = task.name, config.horizon
+        file.attrs["task"], file.attrs["horizon"], file.attrs["data"] = task.name, config.horizon, segments.data
         for name in ("starts", "lengths", "returns", "weights", "held_out"):
             values = getattr(segments, name)
             file.create_dataset(name, data=values, chunks=True, **STORAGE)
@@ -113,10 +116,12 @@ def read_segments(path: Path) -> Segments:
     """Read what `segment` wrote.
 
     Raises:
-        UserError: the file is missing, damaged or of another layout.
+        UserError: the file is missing, damaged, of another layout or of an earlier version.
     """
     try:
         with h5py.File(path) as file:
+            if "data" not in file.attrs:
+                raise UserError(f"{path}: {OUTDATED}")
             return Segments(
                 int(file.attrs["horizon"]),
                 file["starts"][:],
@@ -125,6 +130,7 @@ def read_segments(path: Path) -> Segments:
                 file["weights"][:],
                 file["held_out"][:],
                 Normaliser(*(file[f"normaliser/{name}"][:] for name in Normaliser.names())),
+                str(file.attrs["data"]),
             )
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: not a segments file ({error}); delete it and run `segment` again") from error

@@ -115,8 +115,9 @@ def sample_plans(
     """Draw one plan for each row of `values`, guided.
 
     Ancestral sampling as the paper does: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13; or with
-    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels and no noise, with the σ_k of ancestral
-    sampling for the same jump. No entry is moved by more than σ_k, since the gradient of a sharp log T̂ is unbounded.
+    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels (or all that a warm start has, if fewer) and no
+    noise, with the σ_k of ancestral sampling for the same jump. No entry is moved by more than σ_k, since the gradient
+    of a sharp log T̂ is unbounded.
 
     Args:
         model: the trained diffusion model.
@@ -137,8 +138,8 @@ def sample_plans(
         return torch.randn(values.shape, generator=generator, device=values.device)
 
     top = process.steps if previous is None else min(config.warm_start, process.steps)
-    ddim = 0 < config.sampling_steps < top
-    levels = [round(x) for x in np.linspace(top - 1, 0, config.sampling_steps if ddim else top)]
+    ddim = 0 < config.sampling_steps < process.steps
+    levels = [round(x) for x in np.linspace(top - 1, 0, min(config.sampling_steps, top) if ddim else top)]
     with torch.no_grad():
         tau = noise() if previous is None else process.q_sample(previous, torch.tensor(top - 1), noise())
         tau = conditioning.apply(tau, values)

@@ -12,7 +12,7 @@ from dmemm.diffusion.conditioning import Conditioning
 from dmemm.diffusion.process import Process
 from dmemm.errors import UserError
 from dmemm.models.mlp import PlanMlp
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import load_artifact, save_weights
 from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
 
@@ -23,7 +23,8 @@ class DiffusionModel(nn.Module):
     Args:
         header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, network (`mlp`
             with mlp_width and mlp_blocks, or `unet` with unet_width and unet_mults), end_dim (leading entries of the
-            last observation that are given), and the task and variant it was trained for.
+            last observation that are given); and the task it was trained for and the digest (`data`) of the raw data
+            that its windows and the mechanisms in its loss were made from.
     """
 
     center: Tensor
@@ -81,7 +82,7 @@ class DiffusionModel(nn.Module):
         Raises:
             UserError: the file is missing, damaged, or of another version.
         """
-        tensors, header = load_weights(path, "DiffusionModel")
+        tensors, header = load_artifact(path, "DiffusionModel")
         try:
             model = cls(header, device)
             model.load_state_dict(tensors)

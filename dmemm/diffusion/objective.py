@@ -5,6 +5,7 @@ entries of a plan (horizon × transition_dim), which leaves the ratios of eq. 12
 loss the mean square that Diffuser's code minimises.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,63 +58,79 @@ class Objective:
 
     @property
     def plans_per_step(self) -> int:
-        """Plans to draw for one gradient step, so that every variant evaluates the network equally often."""
-        return max(1, self.config.batch_size // self._levels) if self._chained else self.config.batch_size
+        """Plans to draw for one gradient step, which evaluates the network `batch_size` times whatever the estimator.
+
+        That is once on each of as many plans. Where τ̂^0 needs the network at all K levels, it is K times on each plan,
+        and what is left of `batch_size` on one more, at random levels of it: eq. 8's sum then goes over those.
+        """
+        return math.ceil(self.config.batch_size / self.model.process.steps) if self._chained else self.config.batch_size
 
     @property
     def _chained(self) -> bool:
         """Whether τ̂^0 needs the network at every level (eq. 8's sum)."""
         return self.config.denoise != "tweedie" and not (self.dynamics is None and self.reward is None)
 
-    @property
-    def _levels(self) -> int:
-        return self.model.process.steps if self._chained else 1
-
     def terms(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The scalar terms L_wdiff, L_tr, L_rd (absent where not used) and their sum `total`."""
-        tau0, mask, levels = batch.tau[:, None], batch.mask[:, None], self._levels
-        plans, _, horizon, dim = tau0.shape
-        noise = torch.randn(tau0.shape, generator=generator, device=tau0.device)
-        if self._chained:
-            k = torch.arange(levels, device=tau0.device).expand(plans, levels)
-        else:
-            k = torch.randint(self.model.process.steps, (plans, 1), generator=generator, device=tau0.device)
+        device, (horizon, dim) = batch.tau.device, batch.tau.shape[1:]
+        noise = torch.randn(batch.tau.shape, generator=generator, device=device)
+        plan, k = self._evaluations(len(batch.tau), generator, device)
+        tau0, mask = batch.tau[plan], batch.mask[plan]
         process, conditioning = self.model.process, self.model.conditioning
-        tau = conditioning.apply(process.q_sample(tau0, k, noise), tau0)
-        with mixed_precision(tau0.device, self.model.parameter_count):
-            output = self.model.network(tau.flatten(0, 1), k.flatten())
-        output = output.to(tau0.dtype).view(plans, levels, horizon, dim)
+        tau = conditioning.apply(process.q_sample(tau0, k, noise[plan]), tau0)
+        with mixed_precision(device, self.model.parameter_count):
+            output = self.model.network(tau, k)
+        output = output.to(tau0.dtype)
 
-        target = tau0 if self.model.predict == "sample" else noise
+        target = tau0 if self.model.predict == "sample" else noise[plan]
         error = torch.where(conditioning.known, 0, output - target).square() * self._entry_weights(horizon, dim, tau0)
-        per_plan = (error * batch.learned[:, None, :, None]).sum(dim=(-1, -2))
-        weight = batch.weight[:, None] if self.config.weighting else torch.ones_like(batch.weight[:, None])
+        each = (error * batch.learned[plan, :, None]).sum(dim=(-1, -2))
+        weight = batch.weight[plan] if self.config.weighting else 1.0
         entries = horizon * dim
-        terms = {"wdiff": (weight * per_plan).mean() / entries}
+        terms = {"wdiff": (weight * each).mean() / entries}
         total = terms["wdiff"]
         if self.dynamics is not None or self.reward is not None:
-            sample = conditioning.apply(self._denoised(tau0, tau, k, noise, output), tau0)
+            sample = conditioning.apply(self._denoised(batch.tau, noise, tau, k, output), tau0)
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
-            mask, action_dim = mask.expand(plans, levels, horizon), self.model.action_dim
+            action_dim = self.model.action_dim
             if self.dynamics is not None:
-                with mixed_precision(tau0.device, self.model.parameter_count):
-                    per_plan = transition_loss(sample, mask, action_dim, self.dynamics)
-                terms["tr"] = (level_weight * per_plan).mean() / entries
+                with mixed_precision(device, self.model.parameter_count):
+                    each = transition_loss(sample, mask, action_dim, self.dynamics)
+                terms["tr"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
-                with mixed_precision(tau0.device, self.model.parameter_count):
-                    per_plan = reward_loss(sample, mask, action_dim, self.reward)
-                terms["rd"] = (level_weight * per_plan).mean() / entries
+                with mixed_precision(device, self.model.parameter_count):
+                    each = reward_loss(sample, mask, action_dim, self.reward)
+                terms["rd"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
         return {"total": total, **terms}
 
-    def _denoised(self, tau0: Tensor, tau: Tensor, k: Tensor, noise: Tensor, output: Tensor) -> Tensor:
-        """τ̂^0 by the configured estimator, shape (plans, levels, horizon, dim)."""
+    def _evaluations(self, plans: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Which of the plans the network sees, and at which level k: shape (evaluations,) each, levels in order."""
+        steps = self.model.process.steps
+        if not self._chained:
+            k = torch.randint(steps, (plans,), generator=generator, device=device)
+            return torch.arange(plans, device=device), k
+        left = self.config.batch_size - (plans - 1) * steps
+        chosen = torch.randperm(steps, generator=generator, device=device)[:left].sort().values
+        k = torch.cat([torch.arange(steps, device=device).repeat(plans - 1), chosen])
+        return torch.arange(len(k), device=device) // steps, k
+
+    def _denoised(self, tau0: Tensor, noise: Tensor, tau: Tensor, k: Tensor, output: Tensor) -> Tensor:
+        """τ̂^0 by the configured estimator, shape (evaluations, horizon, dim), as `tau`, `k` and `output`."""
         process, sample_predicted = self.model.process, self.model.predict == "sample"
         if not self._chained:
             return output if sample_predicted else process.sample_from_noise(tau, k, output)
         predicted = process.noise_from_sample(tau, k, output) if sample_predicted else output
-        return denoise_chain(process, tau0[:, 0], noise[:, 0], predicted, self.config.denoise)
+        whole = len(tau0) - 1  # plans with all levels; the last one has what is left
+        split, estimator = whole * process.steps, self.config.denoise
+        grid = predicted[:split].view(whole, process.steps, *predicted.shape[1:])
+        return torch.cat(
+            [
+                denoise_chain(process, tau0[:whole], noise[:whole], grid, estimator).flatten(0, 1),
+                denoise_chain(process, tau0[whole:], noise[whole:], predicted[None, split:], estimator, k[split:])[0],
+            ]
+        )
 
     def _entry_weights(self, horizon: int, dim: int, like: Tensor) -> Tensor:
         """Diffuser weighs the first action's error more, as that action is the one executed."""

@@ -20,6 +20,7 @@ class Process:
         steps: K.
         betas, alphas, alphas_cumprod: shape (K,), β_k, α_k = 1 - β_k, ᾱ_k = Π α_i.
         sigmas: shape (K,), standard deviation of the reverse step; 0 at k = 0.
+        noise_ratio: shape (K,), f_k = sqrt((1-ᾱ_k)/ᾱ_k) of eq. 8.
     """
 
     def __init__(self, steps: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -36,11 +37,7 @@ class Process:
         self.betas, self.alphas, self.alphas_cumprod = keep(betas), keep(1 - betas), keep(cumprod)
         self.sigmas = keep(variances.sqrt())
         self._signal, self._noise = keep(cumprod.sqrt()), keep((1 - cumprod).sqrt())
-        # f_k and c_k of eq. 8.
-        ratio = ((1 - cumprod) / cumprod).sqrt()
-        self.noise_ratio = keep(ratio)
-        self.paper_coefficients = keep(betas / ((1 - cumprod) * cumprod).sqrt())
-        self.ddim_coefficients = keep(torch.diff(ratio, prepend=torch.zeros(1, dtype=torch.float64)))
+        self.noise_ratio = keep(((1 - cumprod) / cumprod).sqrt())
 
     def q_sample(self, tau0: Tensor, k: Tensor, noise: Tensor) -> Tensor:
         """τ^k = sqrt(ᾱ_k) τ^0 + sqrt(1 - ᾱ_k) ε (eq. 2); tau0 and noise (..., horizon, dim), k (...)."""

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from dmemm.config import EpisodesConfig, EvaluateConfig, TrainConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import read_raw
+from dmemm.data.raw import read_raw, same_data
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Batch, Windows
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
-from dmemm.envs import GOAL_RADIUS, MAZES, is_free, make_env, set_state_from_observation
+from dmemm.envs import MAZES, at_goal, is_free, make_env, set_state_from_observation
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.inputs import Inputs
@@ -45,7 +45,12 @@ def consistency(
     *,
     output: Path,
 ) -> None:
-    """Run the stage: plan from held-out states, and compare what is planned with what happens."""
+    """Run the stage: plan from held-out states, and compare what is planned with what happens.
+
+    Plans are drawn as `evaluate` draws its candidates, under the same guide, but none is chosen among several and there
+    is no veto. What is measured is then the network's own doing, since a choice by T̂'s errors would lower them for any
+    network, and four plans of a start stay four independent draws.
+    """
     if not method.plans:
         planning = ", ".join(name for name, other in METHODS.items() if other.plans)
         raise UserError(f"{method.name}: makes no plans of states; choose one of {planning}")
@@ -54,6 +59,9 @@ def consistency(
     actor = load_actor(method, task, config, seed, inputs)
     dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics")).to(choose_device())
     held_out = HeldOut(task, dynamics, inputs.need("raw"), inputs.need("segments"), seed)
+    header = actor.model.header if method.is_planner else actor.header
+    held_out.require(inputs.need("model"), header["data"])
+    held_out.require(inputs.need("dynamics"), dynamics.header["data"])
     result = held_out.compare(actor.plan_from)
     if method.is_planner:
         loss = _diffusion_loss(actor.model, held_out.draw(_LOSS_WINDOWS), seed)
@@ -75,17 +83,27 @@ class HeldOut:
             seed: of the windows' choice.
 
         Raises:
-            UserError: a file cannot be read, or no windows are held out.
+            UserError: a file cannot be read, the windows are of other raw data, or none are held out.
         """
         device = choose_device()
         self.task, self.dynamics = task, dynamics
         raw, segments = read_raw(raw_path), read_segments(segments_path)
+        self._raw_path, self._data = raw_path, raw.digest
+        self.require(segments_path, segments.data)
         self.data_source, self.normaliser = raw.data_source, segments.normaliser
         self._windows = Windows(raw, segments, task, device)
         self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
         self._rng = np.random.default_rng(seed)
         if len(self._indices) == 0:
             raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
+
+    def require(self, path: Path, data: str) -> None:
+        """Refuse a file that was made from raw data of another digest.
+
+        Raises:
+            UserError: it was.
+        """
+        same_data(path, data, self._raw_path, self._data)
 
     def draw(self, count: int) -> Batch:
         """Windows, each once if there are as many."""
@@ -151,7 +169,9 @@ def errors(
         normalised = torch.as_tensor(normaliser.normalise(tau), device=dynamics.target_scale.device)
         s, a = normalised[..., action_dim:], normalised[..., :action_dim]
         by_model = (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(-1).cpu().numpy()
-    counted = _en_route(states, goals) if task.is_maze and goals is not None else np.ones(by_model.shape, dtype=bool)
+    counted = np.ones(by_model.shape, dtype=bool)
+    if task.has_goal and goals is not None:
+        counted = _en_route(task, states, goals, scale)
     if not counted.any():
         raise UserError(f"{task.name}: every plan starts at its goal; there is no transition to measure")
     found: dict[str, Any] = {
@@ -178,13 +198,13 @@ def errors(
     }
 
 
-def _en_route(states: Array, goals: Array) -> NDArray[np.bool_]:
-    """The transitions of maze plans before they are at their goals (n, 2), shape (n, horizon - 1).
+def _en_route(task: Task, states: Array, goals: Array, scale: Array) -> NDArray[np.bool_]:
+    """The transitions of plans before they are at their goals (n, goal_dim), shape (n, horizon - 1).
 
-    The windows that the network learns from rest at their goal at once, which no ball can: those steps are no
+    The windows that the network learns from rest at their goal at once, which no environment does: those steps are no
     transitions, of the data or of a plan.
     """
-    away = np.linalg.norm(states[..., :2] - goals[:, None], axis=-1) > GOAL_RADIUS
+    away = ~at_goal(task, states[..., : task.goal_dim], goals[:, None], scale[: task.goal_dim])
     return np.logical_and.accumulate(away, axis=1)[:, 1:]
 
 

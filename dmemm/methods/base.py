@@ -21,7 +21,7 @@ from dmemm.errors import UserError
 from dmemm.files import write_csv, write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import load_artifact, save_weights
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -62,7 +62,7 @@ class Policy(nn.Module):
     def of(cls, task: Task, raw: RawData, **header: Any) -> Self:
         """A new policy for these data, its normalisers fitted to them."""
         dims = {"action_dim": raw.actions.shape[1], "observation_dim": raw.observations.shape[1]}
-        policy = cls(task, {**dims, **header})
+        policy = cls(task, {"task": task.name, "data": raw.digest, **dims, **header})
         actions, observations = fit_normalisers(raw, task)
         both = Normaliser.join(actions, observations)
         policy.center.copy_(torch.as_tensor(both.center))
@@ -162,9 +162,9 @@ def load(method: Method, task: Task, config: EpisodesConfig, seed: int, inputs: 
     """Return a trained policy, ready to act.
 
     Raises:
-        UserError: the file is missing, damaged or of another method.
+        UserError: the file is missing, damaged, of another method or of an earlier version.
     """
-    tensors, header = load_weights(inputs.need("model"), method.name)
+    tensors, header = load_artifact(inputs.need("model"), method.name)
     header = {key: value for key, value in header.items() if key != "kind"}
     policy: Policy = import_module(method.implementation).Policy(task, header)
     policy.load_state_dict(tensors)

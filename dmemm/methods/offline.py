@@ -21,13 +21,11 @@ from torch import Tensor, nn
 
 from dmemm.config import MethodConfig
 from dmemm.data.raw import RawData, episode_slices
+from dmemm.envs import at_goal
 from dmemm.errors import UserError
 from dmemm.methods import base
 from dmemm.progress import progress
 from dmemm.tasks import Task
-
-_GOAL_RADIUS = 0.5  # of a maze: within it the reward is 1
-_GOAL_SHARE = 0.05  # elsewhere: of the normalised range
 
 
 class Policy(base.Policy):
@@ -82,6 +80,8 @@ class Policy(base.Policy):
 def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) -> dict[str, NDArray[Any]]:
     """Episodes as d3rlpy takes them; those of a task with goals once towards their own ends, once towards any place.
 
+    d3rlpy knows no transitions beyond an episode's end, so the data's last one is always an end.
+
     Args:
         raw: the data.
         task: whether it has goals.
@@ -95,6 +95,7 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     values = {key: getattr(raw, key) for key in keys}
     values["timeouts"] = raw.timeouts & ~raw.terminals
+    values["timeouts"][-1] = not raw.terminals[-1]
     if not task.has_goal:
         return values
     places = raw.next_observations[:, : task.goal_dim]
@@ -104,10 +105,7 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
     copies = []
     for chosen in (slices[:, 1] - 1, drawn):
         goals = np.repeat(places[chosen], lengths, axis=0)
-        away = places - goals
-        near = np.linalg.norm(away, axis=1) <= _GOAL_RADIUS
-        if not task.is_maze:
-            near = np.linalg.norm(away / scale, axis=1) <= _GOAL_SHARE
+        near = at_goal(task, places, goals, scale)
         observations = np.concatenate([raw.observations, goals], axis=1)
         copies.append({**values, "observations": observations, "rewards": near.astype(np.float32)})
     return {key: np.concatenate([copy[key] for copy in copies]) for key in keys}

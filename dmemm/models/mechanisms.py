@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dmemm.device import choose_device
-from dmemm.models.storage import load_weights
+from dmemm.models.storage import load_artifact
 
 # Bounds of the log-variance, in units of the standardised target (Chua et al., 2018, bound it softly likewise). The
 # lower one keeps the density, and with it the guidance gradient, finite on noiseless data.
@@ -46,6 +46,10 @@ class Mechanism(nn.Module):
         members: networks trained side by side.
         width: units of the two hidden layers.
         outputs_per_target: 2 where a variance is predicted beside the mean.
+
+    Attributes:
+        header: what is saved beside the weights: the sizes, and once it is trained the task's name and the digest
+            (`data`) of its raw data.
     """
 
     target_mean: Tensor
@@ -57,7 +61,9 @@ class Mechanism(nn.Module):
         """Build the members; the target's statistics are set by training or loading."""
         super().__init__()
         self.observation_dim, self.action_dim = observation_dim, action_dim
-        self.header = {
+        self.header: dict[str, Any] = {
+            "task": "",
+            "data": "",
             "observation_dim": observation_dim,
             "action_dim": action_dim,
             "members": members,
@@ -183,9 +189,14 @@ AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)
 
 
 def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
-    """Load a trained mechanism, frozen, on the chosen device."""
-    tensors, header = load_weights(path, kind.__name__)
+    """Load a trained mechanism, frozen, on the chosen device.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind or of an earlier version.
+    """
+    tensors, header = load_artifact(path, kind.__name__)
     sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
     model = kind(**sizes)
+    model.header |= {"task": header["task"], "data": header["data"]}
     model.load_state_dict(tensors)
     return model.requires_grad_(False).eval().to(choose_device())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dmemm.errors import UserError
 from dmemm.models.embedding import sinusoidal
-from dmemm.models.storage import load_weights, save_weights
+from dmemm.models.storage import load_artifact, save_weights
 
 _WIDTH = 256
 _EMBEDDING = 32  # of the diffusion step
@@ -21,7 +21,8 @@ class PlanValue(nn.Module):
     half of its U-Net; at the horizons of locomotion an MLP sees as much at a fraction of the time.
 
     Args:
-        header: what rebuilds it: horizon, transition_dim (action_dim + observation_dim), diffusion_steps.
+        header: what rebuilds it: horizon, transition_dim (action_dim + observation_dim), diffusion_steps; and the
+            task's name and the digest (`data`) of its raw data.
     """
 
     target_mean: Tensor
@@ -54,7 +55,7 @@ class PlanValue(nn.Module):
         Raises:
             UserError: the file is missing, damaged or of another version.
         """
-        tensors, header = load_weights(path, "PlanValue")
+        tensors, header = load_artifact(path, "PlanValue")
         try:
             model = cls(header)
             model.load_state_dict(tensors)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dmemm.data.raw import OUTDATED
 from dmemm.errors import UserError
 from dmemm.files import replacing
 
@@ -35,4 +36,16 @@ def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise UserError(f"{path}: cannot read weights ({error}); delete it and run the stage that makes it") from error
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds {header.get('kind', 'unknown weights')}, but {kind} was expected")
+    return tensors, header
+
+
+def load_artifact(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what a stage learned from raw data: the header's `data` is their digest, `task` whose they were.
+
+    Raises:
+        UserError: as `load_weights`, or the file is of an earlier version, which did not say.
+    """
+    tensors, header = load_weights(path, kind)
+    if "data" not in header:
+        raise UserError(f"{path}: {OUTDATED}")
     return tensors, header

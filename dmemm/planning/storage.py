@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dmemm.config import EvaluateConfig, load_params
+from dmemm.data.raw import same_data
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
@@ -124,15 +125,18 @@ def load_models(inputs: Inputs) -> dict[str, Any]:
     """Load the models of a `Planner`, by the names of its arguments.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or the files were not made from the same raw data.
     """
     device = choose_device()
     network = DiffusionModel.load(inputs.need("model"), device)
     network.make_fast()
-    return {
-        "model": network,
+    models = {
         "dynamics": load_mechanism(DynamicsEnsemble, inputs.dynamics) if inputs.dynamics else None,
         "reward": load_mechanism(RewardModel, inputs.reward) if inputs.reward else None,
         "value": load_mechanism(ValueModel, inputs.value) if inputs.value else None,
         "plan_value": PlanValue.load(inputs.plan_value, device) if inputs.plan_value else None,
     }
+    for name, loaded in models.items():
+        if loaded is not None:
+            same_data(inputs.need(name), loaded.header["data"], inputs.need("model"), network.header["data"])
+    return {"model": network, **models}

@@ -1,5 +1,6 @@
 """Checkpoints: a killed training goes on where it was and ends with the weights of an unbroken one."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -13,17 +14,17 @@ from torch import Tensor
 from dmemm.errors import UserError
 from dmemm.models.storage import load_weights, save_weights
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]  # of the package
 
 
-def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None]) -> str:
-    """Digest of all that a training's result depends on: its settings, its input files, this package's code.
+def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None], module: str) -> str:
+    """Digest of all that a training's result depends on: its settings, its input files, the code of `module`.
 
     Raises:
         UserError: a file cannot be read.
     """
     digest = hashlib.sha256(json.dumps([settings, torch.__version__], sort_keys=True, default=str).encode())
-    for path in [*files, *sorted(_PACKAGE.rglob("*.py"))]:
+    for path in [*files, *imported(module)]:
         if path is not None:
             try:
                 with path.open("rb") as file:
@@ -31,6 +32,29 @@ def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None]) -> st
             except OSError as error:
                 raise UserError(f"{path}: cannot read it ({error.strerror}); run the stage that makes it") from error
     return digest.hexdigest()
+
+
+def imported(module: str) -> list[Path]:
+    """The files of this package that a module imports, directly or through others, and its own.
+
+    They are read, not looked up among the loaded modules, which may be there for other reasons.
+    """
+    found, names = set(), [module]
+    while names:
+        package, *rest = names.pop().split(".")
+        if package != "dmemm":
+            continue
+        base = _ROOT.joinpath(package, *rest)
+        path = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        if path is None or path in found:  # the name of no module, but of something in one
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sorted(found)
 
 
 @dataclass

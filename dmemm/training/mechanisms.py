@@ -54,10 +54,12 @@ def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, r
 def fit_dynamics(
     task: Task, raw: RawData, config: DynamicsConfig, seed: int = 0
 ) -> tuple[DynamicsEnsemble, dict[str, Any]]:
-    """T̂ learns s' - s, by the likelihood of a Gaussian; returned with its report's figures."""
-    s, a, s_next, _ = _normalised(raw, task)
+    """T̂ learns s' - s, by the likelihood of a Gaussian, where s' is known; returned with its report's figures."""
+    known = torch.as_tensor(raw.has_successor)
+    s, a, s_next = (x[known] for x in _normalised(raw, task)[:3])
     torch.manual_seed(seed)
     model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name}", seed)
 
 
@@ -66,6 +68,7 @@ def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) ->
     s, a, _, r = _normalised(raw, task)
     torch.manual_seed(seed)
     model = RewardModel(s.shape[1], a.shape[1], 1, config.mechanism_width)
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, _fit(model, s, a, r, config, f"reward {task.name}", seed)
 
 
@@ -87,6 +90,7 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
         name = f"value {task.name}, round {turn + 1} of {_ROUNDS}"
         figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out)
         beyond = value_beyond(model, s_next[last])
+    model.header |= {"task": task.name, "data": raw.digest}
     return model, {"held_out": "transitions" if held_out is None else "episodes", "rounds": _ROUNDS, **figures}
 
 

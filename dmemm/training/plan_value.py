@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dmemm.config import PlanValueConfig
-from dmemm.data.raw import RawData, episode_slices, read_raw
+from dmemm.data.raw import RawData, episode_slices, read_raw, same_data
 from dmemm.data.segments import Segments, fit_normalisers, read_segments
 from dmemm.data.windows import Windows
 from dmemm.device import choose_device
@@ -46,9 +46,10 @@ def train_plan_value(
     if task.has_goal:
         raise UserError(f"{task.name}: has a goal, which is in its plans; `plan-value` is for tasks without one")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
-    if len(segments.starts) != len(raw.rewards):
-        raise UserError(f"{segments_path}: was not made from {raw_path}; run `segment` again")
-    targets = window_returns(task, raw, config, load_mechanism(ValueModel, value_path))
+    value = load_mechanism(ValueModel, value_path)
+    for path, data in ((segments_path, segments.data), (value_path, value.header["data"])):
+        same_data(path, data, raw_path, raw.digest)
+    targets = window_returns(task, raw, config, value)
     model, rows = fit_plan_value(task, raw, segments, targets, config)
     model.save(output)
     write_curve(curve, [(step, noisy) for step, _, noisy in rows])
@@ -84,9 +85,8 @@ def fit_plan_value(
     generator = torch.Generator(device).manual_seed(seed)
     windows = Windows(raw, segments, task, device)
     action_dim, dim = raw.actions.shape[1], raw.actions.shape[1] + raw.observations.shape[1]
-    model = PlanValue(
-        {"horizon": segments.horizon, "transition_dim": dim, "diffusion_steps": config.diffusion_steps}
-    ).to(device)
+    sizes = {"horizon": segments.horizon, "transition_dim": dim, "diffusion_steps": config.diffusion_steps}
+    model = PlanValue({"task": task.name, "data": raw.digest, **sizes}).to(device)
     trained = torch.as_tensor(~segments.held_out, device=device)
     returns = returns.to(device)[torch.as_tensor(segments.starts, device=device)]
     model.target_mean.copy_(returns[trained].mean())

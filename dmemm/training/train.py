@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dmemm.config import TrainConfig
-from dmemm.data.raw import read_raw
+from dmemm.data.raw import read_raw, same_data
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Windows
 from dmemm.device import choose_device
@@ -44,17 +44,20 @@ def train(
 
     The same seed gives the same weights on the same machine with the same number of threads, also when the training
     was killed in between: the next run goes on from a checkpoint beside `output`.
+
+    Raises:
+        UserError: a file is missing or damaged, the files are not of the same raw data, or the loss is not finite.
     """
     device = choose_device()
     raw_path, segments_path = inputs.need("raw"), inputs.need("segments")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
-    if len(segments.starts) != len(raw.rewards):
-        raise UserError(f"{segments_path}: was not made from {raw_path}; run `segment` again")
+    same_data(segments_path, segments.data, raw_path, raw.digest)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     model = DiffusionModel(
         {
             "task": task.name,
+            "data": raw.digest,
             "action_dim": raw.actions.shape[1],
             "observation_dim": raw.observations.shape[1],
             "horizon": segments.horizon,
@@ -65,15 +68,15 @@ def train(
     )
     model.set_normaliser(segments.normaliser)
     windows = Windows(raw, segments, task, device)
+    dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics")) if config.lambda_tr > 0 else None
     rewarded = config.lambda_rd > 0 and config.reward_loss
-    objective = Objective(
-        config,
-        model,
-        dynamics=load_mechanism(DynamicsEnsemble, inputs.need("dynamics")) if config.lambda_tr > 0 else None,
-        reward=load_mechanism(RewardModel, inputs.need("reward")) if rewarded else None,
-    )
+    reward = load_mechanism(RewardModel, inputs.need("reward")) if rewarded else None
+    for path, mechanism in ((inputs.dynamics, dynamics), (inputs.reward, reward)):
+        if path and mechanism:
+            same_data(path, mechanism.header["data"], raw_path, raw.digest)
+    objective = Objective(config, model, dynamics=dynamics, reward=reward)
     settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
-    identity = fingerprint(settings, [raw_path, segments_path, inputs.dynamics, inputs.reward])
+    identity = fingerprint(settings, [raw_path, segments_path, inputs.dynamics, inputs.reward], __name__)
     # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")

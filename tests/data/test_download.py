@@ -122,34 +122,55 @@ def test_a_maze_file_gives_the_transitions_that_happened(tmp_path: Path) -> None
         np.testing.assert_array_equal(raw.observations[start + 2 : end], raw.next_observations[start + 1 : end - 1])
 
 
-def slow_shift(columns: Columns) -> list[tuple[Any, ...]]:
-    """Episode by episode: each row but an episode's last, with the row after it."""
+def slow_shift(columns: Columns, maze: bool) -> list[tuple[Any, ...]]:
+    """Row by row: with the row after it, if that is of the same episode; a fall with its own state."""
     found, length = [], len(columns["rewards"])
-    for t in range(length - 1):
-        if not (columns["terminals"][t] or columns["timeouts"][t]):
-            ended = columns["terminals"][t + 1] or columns["timeouts"][t + 1]
-            found.append((columns["observations"][t], columns["observations"][t + 1], columns["rewards"][t], ended))
+    s, r, falls, timeouts = (columns[key] for key in ("observations", "rewards", "terminals", "timeouts"))
+    for t in range(length):
+        if falls[t] and not maze:
+            found.append((s[t], s[t], r[t], True, False))
+        elif t + 1 < length and not (falls[t] or timeouts[t]):
+            cut_off = (timeouts[t + 1] and not falls[t + 1]) or (maze and falls[t + 1])
+            found.append((s[t], s[t + 1], r[t + maze], False, cut_off))
     return found
 
 
 @given(
-    ends=st.lists(st.sampled_from(["", "", "terminals", "timeouts"]), min_size=2, max_size=40), block=st.integers(1, 50)
+    ends=st.lists(st.sampled_from(["", "", "terminals", "timeouts"]), min_size=2, max_size=40),
+    block=st.integers(1, 50),
+    maze=st.booleans(),
 )
-def test_rows_without_successors_are_paired_within_episodes_whatever_the_blocks(ends: list[str], block: int) -> None:
+def test_rows_without_successors_are_paired_within_episodes_whatever_the_blocks(
+    ends: list[str], block: int, maze: bool
+) -> None:
     columns = hopper(len(ends), next_observations=None)
     for key in ("terminals", "timeouts"):
         columns[key] = np.array([end == key for end in ends])
-    expected = slow_shift(columns)
+    expected = slow_shift(columns, maze)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(hdf5, "_BLOCK", 11 * 8 * block)
         path = write(Path(folder) / "a.hdf5", columns)
-        blocks = list(hdf5.read_blocks(path, own(path), "own"))
-    keys = ("observations", "next_observations", "rewards", "timeouts")
+        blocks = list(hdf5.read_blocks(path, own(path, MAZE if maze else HOPPER), "own"))
+    keys = ("observations", "next_observations", "rewards", "terminals", "timeouts")
     found = [row for block in blocks for row in zip(*(getattr(block, key) for key in keys), strict=True)]
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_falls_stay_falls_without_stored_successors(tmp_path: Path) -> None:
+    columns = hopper()
+    with_successors, without = tmp_path / "with", tmp_path / "without"
+    fetch(own(write(tmp_path / "a.hdf5", columns)), with_successors)
+    fetch(own(write(tmp_path / "b.hdf5", {**columns, "next_observations": None})), without)
+    full, raw = read_raw(with_successors / "raw.hdf5"), read_raw(without / "raw.hdf5")
+    assert raw.terminals.sum() == full.terminals.sum() == 2 and raw.rewards[raw.terminals].any()
+    np.testing.assert_array_equal(raw.rewards[raw.terminals], full.rewards[full.terminals])
+    np.testing.assert_array_equal(raw.observations[raw.terminals], full.observations[full.terminals])
+    assert len(raw.rewards) == 198 and raw.timeouts.sum() == 2  # the rows at the two cuts lead nowhere known
+    np.testing.assert_array_equal(raw.has_successor, ~raw.terminals)
+    assert full.has_successor.all()
 
 
 def test_integers_columns_and_files_without_timeouts_are_read(tmp_path: Path) -> None:
@@ -218,7 +239,7 @@ BAD: list[tuple[Columns | Callable[[Path], None], str]] = [
     ({"observations": np.ones((200, 12)), "next_observations": np.ones((200, 12))}, "observations have shape (12,)"),
     ({"next_observations": np.ones((200, 3))}, "next_observations have shape"),
     ({key: values[:0] for key, values in hopper().items()}, "holds no transitions"),
-    ({"next_observations": None, "timeouts": np.ones(200, bool)}, "holds no transitions"),
+    ({"next_observations": None, "terminals": np.zeros(200), "timeouts": np.ones(200)}, "holds no transitions"),
 ]
 
 

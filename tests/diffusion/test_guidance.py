@@ -129,3 +129,23 @@ def test_a_warm_start_stays_near_the_plan_it_starts_from():
     noisy = model.process.q_sample(first, torch.tensor(1), torch.randn(first.shape, generator=seeded()))
     torch.testing.assert_close(calls[0][0], model.conditioning.apply(noisy, values))
     assert torch.equal(warm[:, 0, 2:], values[:, 0, 2:])
+
+
+@pytest.mark.parametrize("warm_start", [1, 2, 3, 4])
+def test_ddim_stays_deterministic_under_a_warm_start_of_few_levels(warm_start):
+    model, values = diffusion_model(goal=False), torch.zeros(3, 6, 5)
+    first, seen, draws = torch.randn(3, 6, 5), [], []
+    generator, trace = seeded(), lambda tau: (seen.append(tau), draws.append(generator.get_state()))
+    found = sample_plans(
+        model, Guide(2), values, config(sampling_steps=3, warm_start=warm_start), generator, first, trace
+    )
+    assert len(seen) == 1 + min(3, warm_start)
+    assert all(torch.equal(state, draws[0]) for state in draws)  # no noise but that of the start
+    bar, tau = model.process.alphas_cumprod.double(), seen[0].double()
+    levels = {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [3, 2, 0]}[warm_start]
+    for level, below in zip(levels, [*levels[1:], None], strict=True):
+        x0 = model.estimate(tau.float(), torch.full((3,), level), values).double()
+        eps = (tau - bar[level].sqrt() * x0) / (1 - bar[level]).sqrt()
+        tau = x0 if below is None else bar[below].sqrt() * x0 + (1 - bar[below]).sqrt() * eps
+        tau = model.conditioning.apply(tau, values.double())
+    torch.testing.assert_close(found.double(), tau, rtol=1e-3, atol=1e-3)

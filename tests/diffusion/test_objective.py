@@ -1,6 +1,7 @@
 """Eqs. 9 to 12 against literal loops in float64, masks, conditioning, and the variants' terms."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -120,12 +121,21 @@ def test_padding_has_no_influence():
     assert torch.equal(before, losses(changed))
 
 
-@pytest.mark.parametrize("denoise", ["paper", "ddim"])
+@pytest.mark.parametrize("size", [4, 12, 16])
+@pytest.mark.parametrize("denoise", ["paper", "ddim", "tweedie"])
 @pytest.mark.parametrize("predict", ["sample", "epsilon"])
-def test_chained_estimators_train_with_as_many_network_evaluations(denoise, predict):
-    objective = build(config(denoise=denoise, predict=predict, modulation_weight="snr"))
-    assert objective.plans_per_step == 2  # 12 evaluations over 6 levels
-    terms = objective.terms(batch(2), torch.Generator().manual_seed(0))
+def test_every_estimator_trains_with_as_many_network_evaluations(denoise, predict, size):
+    objective = build(config(denoise=denoise, predict=predict, modulation_weight="snr", batch_size=size))
+    evaluated = []
+    network = objective.model.network.forward
+    objective.model.network.forward = lambda tau, k: evaluated.extend(k.tolist()) or network(tau, k)
+    assert objective.plans_per_step == (size if denoise == "tweedie" else {4: 1, 12: 2, 16: 3}[size])
+    terms = objective.terms(batch(objective.plans_per_step), torch.Generator().manual_seed(0))
+    assert len(evaluated) == size
+    if denoise != "tweedie":  # each plan at all six levels, the last one at some of them, no level twice
+        levels = [evaluated[start : start + 6] for start in range(0, size, 6)]
+        assert all(plan == list(range(6)) for plan in levels[:-1])
+        assert levels[-1] == sorted(set(levels[-1])) and len(levels[-1]) == (size - 1) % 6 + 1
     terms["total"].backward()
     assert all(torch.isfinite(value) for value in terms.values())
     gradients = [p.grad for p in objective.model.network.parameters() if p.grad is not None]
@@ -144,8 +154,8 @@ def test_known_entries_are_never_noised():
         assert not torch.isclose(seen[0][:, t, :ACTION], plans.tau[:, t, :ACTION]).any()
 
 
-def literal_estimate(objective, tau0, noise, level, known):
-    """Eq. 8 (or its ddim form, or one step) for one plan and one k, a network call at a time."""
+def literal_estimate(objective, tau0, noise, level, known, levels=range(6)):
+    """Eq. 8 (or its ddim form, or one step) for one plan and one k, over some levels, a network call at a time."""
     cfg, network = objective.config, objective.model.network
     cumprod = objective.model.process.alphas_cumprod.tolist()
 
@@ -166,12 +176,12 @@ def literal_estimate(objective, tau0, noise, level, known):
         estimate = (tau - math.sqrt(1 - cumprod[level]) * predicted_noise(level)) / math.sqrt(cumprod[level])
     else:
         estimate = tau0 + ratio(level) * noise
-        for i in range(level + 1):
+        for below, i in pairwise([None, *[i for i in levels if i <= level]]):
             if cfg.denoise == "paper":
-                alpha = cumprod[i] / (cumprod[i - 1] if i else 1.0)
+                alpha = cumprod[i] / (1.0 if below is None else cumprod[below])
                 c = (1 - alpha) / math.sqrt((1 - cumprod[i]) * cumprod[i])
             else:
-                c = ratio(i) - (ratio(i - 1) if i else 0.0)
+                c = ratio(i) - (0.0 if below is None else ratio(below))
             estimate = estimate - c * predicted_noise(i)
     estimate[known] = tau0[known]
     return estimate
@@ -181,17 +191,23 @@ def literal_estimate(objective, tau0, noise, level, known):
 @pytest.mark.parametrize("predict", ["sample", "epsilon"])
 @pytest.mark.parametrize("denoise", ["paper", "ddim", "tweedie"])
 def test_modulation_losses_are_those_of_plans_denoised_one_call_at_a_time(denoise, predict, modulation_weight):
-    cfg = config(denoise=denoise, predict=predict, modulation_weight=modulation_weight, lambda_tr=0.3, lambda_rd=0.7)
+    cfg = config(
+        denoise=denoise, predict=predict, modulation_weight=modulation_weight, lambda_tr=0.3, lambda_rd=0.7,
+        batch_size=3 if denoise == "tweedie" else 15,
+    )  # fmt: skip
     objective, plans = build(cfg, goal=True), batch(3, [5, 4, 2])
     terms = objective.terms(plans, torch.Generator().manual_seed(9))
     generator = torch.Generator().manual_seed(9)
     noise = torch.randn(3, 1, HORIZON, ACTION + OBSERVATION, generator=generator)[:, 0]
-    drawn = torch.randint(6, (3, 1), generator=generator)[:, 0].tolist()
+    if denoise == "tweedie":
+        drawn = [[level] for level in torch.randint(6, (3,), generator=generator).tolist()]
+    else:  # 15 evaluations: two plans have all levels, three are left for the last one
+        drawn = [range(6), range(6), sorted(torch.randperm(6, generator=generator)[:3].tolist())]
     known = objective.model.conditioning.known
     tr, rd, count = 0.0, 0.0, 0
     for row in range(3):
-        for level in [drawn[row]] if denoise == "tweedie" else range(6):
-            estimate = literal_estimate(objective, plans.tau[row], noise[row], level, known)
+        for level in drawn[row]:
+            estimate = literal_estimate(objective, plans.tau[row], noise[row], level, known, drawn[row])
             a, s = estimate[:, :ACTION], estimate[:, ACTION:]
             weight = objective.model.process.alphas_cumprod[level].item() if modulation_weight == "snr" else 1.0
             for t in range(HORIZON):
@@ -211,7 +227,7 @@ def test_mixed_precision_is_the_same_loss_to_three_digits(denoise, monkeypatch):
     """In bfloat16 (emulated where the CPU lacks it): every term, the gradients' direction, and float32 results."""
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr("dmemm.device._has_bfloat16", lambda: True)
-    objective = build(config(denoise=denoise, unet_width=16))
+    objective = build(config(denoise=denoise, unet_width=16, batch_size=32 if denoise == "tweedie" else 192))
     objective.model.process = Process(6)
     plans = batch(32)
 

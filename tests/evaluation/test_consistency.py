@@ -8,13 +8,14 @@ import torch
 
 from dmemm.cli import main
 from dmemm.data.local import collect
-from dmemm.data.raw import episode_slices, read_raw
-from dmemm.data.segments import read_segments
+from dmemm.data.raw import RawData, episode_slices, read_raw
+from dmemm.data.segments import make_segments, read_segments
+from dmemm.data.windows import Windows
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.envs import make_env, set_state_from_observation
 from dmemm.evaluation import consistency
 from dmemm.models.mechanisms import DynamicsEnsemble, load_mechanism
-from dmemm.tasks import get_task
+from dmemm.tasks import Task, get_task
 from tests.checkout import copy_tracked
 
 
@@ -48,11 +49,34 @@ def test_a_maze_plan_counts_until_it_is_at_its_goal_and_walls_are_seen():
     path = np.array([[3, 1], [3, 2], [3, 3], [2.4, 3], [2.1, 3], [2, 3], [2, 3]], np.float32)
     through_wall = np.array([[3, 2], [2.5, 2], [2, 2], [1.5, 2], [1, 2], [1, 2], [1, 2]], np.float32)
     states = np.concatenate([np.stack([path, through_wall]), np.zeros((2, 7, 2), np.float32)], axis=-1)
-    counted = consistency._en_route(states, states[:, -1, :2])
-    assert counted.sum(axis=1).tolist() == [2, 2]  # (2.4, 3) and (1.5, 2) are at the goal
     task = get_task("maze2d-umaze")
+    counted = consistency._en_route(task, states, states[:, -1, :2], np.ones(4, np.float32))
+    assert counted.sum(axis=1).tolist() == [2, 2]  # (2.4, 3) and (1.5, 2) are at the goal
     assert consistency._outside(task, states) == 0.5
     assert consistency._outside(task, states[:1]) == 0.0
+
+
+def test_where_windows_rest_at_their_goal_there_are_no_transitions_to_measure():
+    task = Task("reach", "Reach-v0", 9, 0.0, 1.0, {}, goal_dim=2)
+    rng = np.random.default_rng(0)
+    lengths = [9, 2, 5, 9]  # of episodes; a window has 9 steps
+    ends = np.isin(np.arange(25), np.cumsum(lengths) - 1)
+    s, s_next, a = (rng.normal(size=(25, dim)).astype(np.float32) for dim in (3, 3, 2))
+    raw = RawData(s, a, np.zeros(25, np.float32), np.zeros(25, bool), ends, s_next, "own", "reach")
+    segments = make_segments(raw, task, 9, 1.0)
+    first = np.cumsum([0, *lengths[:-1]])
+    batch = Windows(raw, segments, task, torch.device("cpu")).batch(torch.as_tensor(first))
+    tau = batch.tau.numpy() * segments.normaliser.scale + segments.normaliser.center
+    torch.manual_seed(0)
+    dynamics = DynamicsEnsemble(3, 2, 2, 8)
+    measured = consistency.errors(task, segments.normaliser, dynamics, tau, tau[:, -1, 2:4])
+    z_s, z_a, expected = batch.tau[..., 2:], batch.tau[..., :2], []
+    for n, length in enumerate(lengths):
+        for t in range(length - 1):  # from one step of the episode to the next
+            if length < 9 or t < 7:  # a whole window's last step is its goal
+                expected.append((z_s[n, t + 1] - dynamics(z_s[n, t], z_a[n, t])).square().sum().item())
+    assert measured["transitions"] == len(expected) == 7 + 1 + 4 + 7
+    assert measured["model_error"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 @pytest.fixture(scope="module", params=["maze2d-umaze", "hopper-medium"])

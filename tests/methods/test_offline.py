@@ -38,10 +38,13 @@ def data(task: Task, steps=600, length=50) -> RawData:
 
 
 def words(folder: Path, method: str, seed: int = 0) -> list[str]:
-    """The command line of a training, whose data it writes."""
+    """The command line of a training, whose data it writes; those of seed 2 have no end of an episode."""
     task = get_task("maze2d-umaze") if method == "dt" else HOPPER
-    raw = folder / f"{task.name}.hdf5"
-    write_raw(raw, [data(task)])
+    raw, transitions = folder / f"{task.name}{seed}.hdf5", data(task)
+    if seed == 2:
+        endless = np.zeros_like(transitions.terminals)
+        transitions = dataclasses.replace(transitions, terminals=endless, timeouts=endless)
+    write_raw(raw, [transitions])
     files = ["--raw", raw, "--output", folder / f"{method}{seed}.safetensors", "--report", folder / "report.json"]
     steps = f"method_steps={STEPS.get(method, 2)}"
     return ["train-method", task.name, method, str(seed), *map(str, files), "--set", steps]
@@ -57,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every method, trained in one process of their environment: the library takes seconds to start."""
     folder = tmp_path_factory.mktemp("trained")
     trainings = [words(folder, method) for method in BY_D3RLPY] + [words(folder, "bcq", seed=1)]
+    trainings += [words(folder, method, seed=2) for method in ("bcq", "dt")]
     code = f"import sys, dmemm.cli; sys.exit(any(map(dmemm.cli.main, {trainings})))"
     run([str(ROOT / METHODS_ENVIRONMENT / "bin/python"), "-c", code])
     return folder
@@ -87,6 +91,23 @@ def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_pa
     policies = [folder / "bcq0.safetensors", tmp_path / "bcq0.safetensors", folder / "bcq1.safetensors"]
     one, again, other = (path.read_bytes() for path in policies)
     assert one == again != other
+
+
+@pytest.mark.parametrize("method", ["bcq", "dt"])
+def test_data_without_the_end_of_an_episode_are_one_episode(method, folder):
+    task = get_task("maze2d-umaze") if method == "dt" else HOPPER
+    header = load_policy(task, method, 0, folder / f"{method}2.safetensors").header
+    if method == "bcq":
+        assert header["best_return"] == data(task).rewards.sum()
+
+
+def test_the_last_transition_ends_an_episode_and_a_copy_towards_other_goals_is_another():
+    task, scale = get_task("maze2d-umaze"), np.ones(2, np.float32)
+    raw = dataclasses.replace(data(task, 60, 20), terminals=np.zeros(60, bool), timeouts=np.arange(60) == 19)
+    expected = np.isin(np.arange(60), [19, 59])
+    np.testing.assert_array_equal(relabelled(raw, HOPPER, scale, 3)["timeouts"], expected)
+    np.testing.assert_array_equal(relabelled(raw, task, scale, 3)["timeouts"], np.tile(expected, 2))
+    assert raw.timeouts.sum() == 1
 
 
 @pytest.mark.parametrize("method", STEPS)

@@ -7,7 +7,15 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.models.mlp import PlanMlp
 
-HEADER = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample", "diffusion_steps": 4}
+HEADER = {
+    "data": "",
+    "action_dim": 2,
+    "observation_dim": 4,
+    "horizon": 8,
+    "end_dim": 4,
+    "predict": "sample",
+    "diffusion_steps": 4,
+}
 
 
 def test_size_shape_and_horizon():

@@ -19,7 +19,7 @@ NORMALISER = Normaliser(
 
 def model():
     torch.manual_seed(0)
-    header = {"action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
+    header = {"data": "", "action_dim": 2, "observation_dim": 4, "horizon": 8, "end_dim": 4, "predict": "sample"}
     built = DiffusionModel({**header, **UNET, "diffusion_steps": 4}, torch.device("cpu"))
     built.set_normaliser(NORMALISER)
     return built.requires_grad_(False)
@@ -40,7 +40,7 @@ def planner(candidates, seed=0, task=TASK, without=(), **changes):
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
     reward.target_scale.fill_(2.0)
     value = ValueModel(4, 0, 1, 16).requires_grad_(False)
-    plan_value = PlanValue({"horizon": 8, "transition_dim": 6, "diffusion_steps": 4}).requires_grad_(False)
+    plan_value = PlanValue({"data": "", "horizon": 8, "transition_dim": 6, "diffusion_steps": 4}).requires_grad_(False)
     given = {"dynamics": dynamics, "reward": reward, "value": value, "plan_value": plan_value}
     given |= dict.fromkeys(without)
     return Planner(task, config, model(), given.pop("dynamics"), given.pop("reward"), seed, **given)

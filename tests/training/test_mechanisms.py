@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.tasks import get_task
-from dmemm.training.mechanisms import train_dynamics, train_reward
+from dmemm.training.mechanisms import fit_dynamics, fit_reward, train_dynamics, train_reward
 
 TASK = get_task("hopper-medium")
 NOISE = 0.05
@@ -124,3 +125,14 @@ def test_the_mean_is_learned_as_by_least_squares_whatever_the_variance():
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     expected = -(normal.log_prob(target) + 0.5 * np.log(2 * np.pi)).mean(dim=(1, 2))
     torch.testing.assert_close(model.held_out_loss(s, a, target), expected)
+
+
+def test_the_ensemble_learns_only_from_transitions_whose_next_state_is_known():
+    raw = linear_system(1000)
+    terminals = raw.timeouts & (np.arange(1000) < 500)
+    following = np.where(terminals[:, None], raw.observations, raw.next_observations)
+    raw = replace(raw, terminals=terminals, timeouts=raw.timeouts & ~terminals, next_observations=following)
+    _, figures = fit_dynamics(TASK, raw, DynamicsConfig(2, 8, 1, 1))
+    assert figures["training_transitions"] + figures["held_out_transitions"] == 995
+    _, figures = fit_reward(TASK, raw, RewardConfig(8, 1, 1))
+    assert figures["training_transitions"] + figures["held_out_transitions"] == 1000
