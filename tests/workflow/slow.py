@@ -9,7 +9,7 @@ import dmemm.cli
 
 
 def main() -> int:
-    checkpoint = Path(sys.argv[1]).with_suffix(".checkpoint")
+    checkpoint = Path(sys.argv[1]).with_suffix(".checkpoint.safetensors")
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
     with open("slow.log", "a") as log:
         print(f"from step {step}", file=log)

@@ -19,7 +19,7 @@ rule train:
     params:
         set=LAMBDA_TR,
     shell:
-        "if test -e slow -o -e results/models/{wildcards.task}/seed{wildcards.seed}.checkpoint;"
+        "if test -e slow -o -e results/models/{wildcards.task}/seed{wildcards.seed}.checkpoint.safetensors;"
         " then python slow.py {output.model}; fi;"
         " test ! -e fail-{wildcards.task}; echo {params} > {output.model}; echo step > {output.constant}"
 

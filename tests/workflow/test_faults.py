@@ -43,7 +43,7 @@ def start_slowly(project, tool):
     if tool == "snakemake":
         project.set(lambda_tr=0.2)
     run = project.start(*TOOLS[tool])
-    wait_for(lambda: list(project.folder.glob("results/models/*/*.checkpoint")))
+    wait_for(lambda: list(project.folder.glob("results/models/*/*.checkpoint.safetensors")))
     return run
 
 
@@ -55,7 +55,7 @@ def assert_finishes(project, tool):
     assert starts[0] == "0" and any(int(step) > 0 for step in starts[1:])
     assert project.table().count("lambda_tr=0.2") == 2
     assert project.planned() == {} and is_clean(project)
-    assert not list(project.folder.glob("results/**/*.checkpoint"))
+    assert not list(project.folder.glob("results/**/*.checkpoint.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_job_that_starts_when_its_run_is_dead_ends_at_once(small, run, written
         )
         job = small.start(*command)
         if works_on:
-            wait_for((small.folder / "job.checkpoint").exists)
+            wait_for((small.folder / "job.checkpoint.safetensors").exists)
             time.sleep(1)
             assert job.poll() is None
             (small.folder / "slow").unlink()

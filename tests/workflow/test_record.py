@@ -61,6 +61,24 @@ def test_failure_under_dvc_leaves_nothing_that_looks_current(small):
     assert is_clean(small)
 
 
+def test_an_experiment_that_failed_is_neither_lost_nor_taken_for_another(small):
+    table = small.table()
+    script = small.folder / "Snakefile"
+    script.write_text(script.read_text().replace('"cat {input.model}', '"test ! -e fail; cat {input.model}'))
+    small.run("snakemake", "--quiet", "all")
+    small.commit("evaluation that can fail")
+    (small.folder / "fail").touch()
+    small.run("dvc", "exp", "run", "-S", "lambda_tr=0.2", fails=True)
+    # Its networks are trained, and DVC knows them; the next experiment of this value uses them.
+    (small.folder / "fail").unlink()
+    assert small.ran("dvc", "exp", "run", "-S", "lambda_tr=0.2") == {"evaluate": 2, "table": 1}
+    (small.folder / "fail").touch()
+    small.run("dvc", "exp", "run", "-S", "lambda_tr=0.3", fails=True)
+    (small.folder / "fail").unlink()
+    assert small.ran("dvc", "exp", "run", "-S", "lambda_tr=0.1") == ALL
+    assert small.table() == table and small.planned() == {} and is_clean(small)
+
+
 def test_after_a_failure_under_dvc_the_old_results_come_back(small):
     table = small.table()
     small.set(lambda_tr=0.2)
@@ -143,7 +161,8 @@ def test_a_dry_run_writes_nothing(small):
 
     def state():
         files = [path for path in small.folder.rglob("*") if path.is_file()]
-        return {p: p.stat().st_mtime_ns for p in files if not {"__pycache__", "log", ".git"} & set(p.parts)}
+        # Snakemake's own: its log, and what it knows of times.
+        return {p: p.stat().st_mtime_ns for p in files if not {"__pycache__", "log", "iocache"} & set(p.parts)}
 
     before = state()
     small.run("snakemake", "--dry-run")

@@ -19,9 +19,10 @@ try:
         raise UserError("--config and --configfile are not taken: params.yaml is the only source; edit it")
     config.update(parameters.load(Path("params.yaml")))
     TASKS = {name: get_task(name) for name in task_names()}
-    if workflow.is_main_process and not workflow.output_settings.dryrun:
-        run_lock.begin()
-        record.prepare()
+    if workflow.is_main_process:
+        if not workflow.output_settings.dryrun:
+            run_lock.begin()
+        record.prepare(workflow.output_settings.dryrun)
 except UserError as error:
     sys.exit(f"snakemake: {error}")
 
