@@ -1,7 +1,7 @@
 """Keep Snakemake's records with the files that they describe, and have DVC record both after a run of Snakemake.
 
-Snakemake remembers in .snakemake/metadata what each file was made from. Each stage of dvc.yaml has a copy of the records of
-its own files among its outputs, so that whatever DVC brings (`dvc checkout`, `pull`, `exp apply`) comes with its records.
+Snakemake remembers in .snakemake/metadata what each file was made from. Each stage of dvc.yaml has a copy of the records
+of its files among its outputs, so that what DVC brings (`dvc checkout`, `pull`, `exp apply`) comes with its records.
 """
 
 import hashlib
