@@ -1,7 +1,7 @@
 """Keep Snakemake's records with the files that they describe, and have DVC record both after a run of Snakemake.
 
-Snakemake remembers in .snakemake/metadata what each file was made from. Each stage of dvc.yaml has a copy of the records
-of its files among its outputs, so that what DVC brings (`dvc checkout`, `pull`, `exp apply`) comes with its records.
+Snakemake remembers in .snakemake/metadata what each file was made from. Each stage of dvc.yaml has a copy of the
+records of its files among its outputs, so that what DVC brings (`dvc checkout`, `pull`, `exp apply`) has its records.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def prepare(dryrun: bool) -> None:
         write_json(SYNCED, synced | {stage: _digest(STAGES[stage][0]) for stage in changed})
     if not dryrun:
         _at_start.update(_sources())
-        if any(not copy.exists() for copy, _ in STAGES.values()):  # a run was killed
+        if METADATA.exists() and not all(copy.exists() for copy, _ in STAGES.values()):  # a run was killed
             _copy_records()
         if not _by_dvc() and UNRECORDED.exists():
             _commit(_missing())

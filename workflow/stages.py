@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ def own_files(stage: str, task: Task, method: Method | None = None) -> list[str]
         files = [f"{module.replace('.', '/')}.py" for module in modules]
         return [file for file in dict.fromkeys(files) if Path(file).is_file()]  # others are installed packages
     return []
+
+
+@cache
+def content(path: str) -> str:
+    """Return a digest of a file's content, whatever its times say; of one that is missing, nothing."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def assignment(key: str, value: Any) -> str:

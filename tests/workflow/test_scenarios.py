@@ -1,5 +1,6 @@
 """What a user does with Snakemake and DVC together: which jobs run, and what the table then holds."""
 
+import os
 import re
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_value_for_mazes_reruns_no_locomotion_task_and_back(hollow, tool):
     if tool == "snakemake":
         hollow.set(train_steps={**TINY["train_steps"], "maze": 7})
         assert hollow.planned() == jobs
-        assert {"train", "records"} <= stale(hollow)
+        assert {"train"} == stale(hollow)
         hollow.run("snakemake", "--quiet", "all")
     else:
         ran = hollow.ran("dvc", "exp", "run", "-S", "train_steps.maze=7")
@@ -245,6 +246,7 @@ def test_a_new_recording_or_environment_of_ones_own_reruns_what_is_made_of_it(ho
     (hollow.folder / "envs/pendulum.py").write_text("second environment")
     assert hollow.planned(*targets) == {"train": 1, **acting}
     own.write_text("second recording")
+    os.utime(own, (0, 0))  # as a copy that keeps its time
     assert hollow.planned(*targets) == {**learning, "train": 4, **acting}
     assert hollow.planned("results/table1.csv") == {}
     hollow.run("snakemake", "--quiet", "all", "--", "data/raw/pendulum.hdf5")

@@ -11,7 +11,7 @@ from dmemm.methods import ABLATIONS, METHODS, POINT, STUDY, get_method
 from dmemm.tasks import get_task, task_names
 from workflow import parameters, record
 from workflow.code import digest
-from workflow.stages import Pipeline, assignment, digest_of, gpus, own_files
+from workflow.stages import Pipeline, assignment, content, digest_of, gpus, own_files
 
 # Not `configfile:`, whose YAML takes 3e-05 (as DVC writes it) for a string and reports errors with a traceback.
 try:
@@ -64,6 +64,11 @@ def options(wildcards, input):
     """The files of a job as its command takes them."""
     files = [(name.replace("_", "-"), path) for name, path in input.items() if name in PATHS]
     return [word for name, path in files for word in (f"--{name}", path)]
+
+
+def contents(wildcards, input):
+    """What the user's own files hold: an edit counts even if the file's time is an old one."""
+    return [content(path) for path in input.get("own", [])]
 
 
 def settings(stage):
