@@ -49,13 +49,18 @@ wildcard_constraints:
     seed=r"0|[1-9]\d*",
 
 
+def own(stage, wildcards):
+    """The user's own files that a job depends on."""
+    method = wildcards.get("method")
+    return own_files(stage, TASKS[wildcards.task], method and get_method(method))
+
+
 def inputs(stage):
     """The files of a job, by name; `own`: those of the user."""
 
     def of_job(wildcards):
-        method = wildcards.get("method")
-        files = PIPELINE.inputs(stage, wildcards.task, method, wildcards.get("seed", ""))
-        return files | {"own": own_files(stage, TASKS[wildcards.task], method and get_method(method))}
+        files = PIPELINE.inputs(stage, wildcards.task, wildcards.get("method"), wildcards.get("seed", ""))
+        return files | {"own": own(stage, wildcards)}
 
     return of_job
 
@@ -66,9 +71,9 @@ def options(wildcards, input):
     return [word for name, path in files for word in (f"--{name}", path)]
 
 
-def contents(wildcards, input):
+def contents(stage):
     """What the user's own files hold: an edit counts even if the file's time is an old one."""
-    return [content(path) for path in input.get("own", [])]
+    return lambda wildcards: [content(path) for path in own(stage, wildcards)]
 
 
 def settings(stage):

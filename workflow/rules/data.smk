@@ -22,7 +22,7 @@ rule download:
     params:
         set=settings("download"),
         origin=origin("download"),
-        own=contents,
+        own=contents("download"),
     shell:
         "python -m dmemm download {wildcards.task} --output {output.raw} --statistics {output.statistics}"
         " --set {params.set:q} > {log} 2>&1"

@@ -23,7 +23,7 @@ def evaluate_rule(stage, folder, minutes):
             files=options,
             set=settings(stage),
             origin=origin(stage),
-            own=contents,
+            own=contents(stage),
         shell:
             f"python -m dmemm {stage} {{wildcards.task}} {{wildcards.method}} {{wildcards.seed}} {{params.files:q}}"
             " --output {output.scores} --set {params.set:q} > {log} 2>&1"
@@ -64,7 +64,7 @@ rule pictures:
         files=options,
         set=settings("pictures"),
         origin=origin("pictures"),
-        own=contents,
+        own=contents("pictures"),
     shell:
         "python -m dmemm pictures {wildcards.task} {wildcards.method} {wildcards.seed} {params.files:q}"
         " --output {output.png} --denoising {output.denoising} --animation {output.gif} --set {params.set:q}"

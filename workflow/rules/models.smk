@@ -64,7 +64,7 @@ rule train:
         files=options,
         set=settings("train"),
         origin=origin("train"),
-        own=contents,
+        own=contents("train"),
     shell:
         "python -m dmemm train {wildcards.task} {wildcards.method} {wildcards.seed} {params.files:q}"
         " --output {output.model} --curve {output.curve} --report {output.report} --set {params.set:q} > {log} 2>&1"
