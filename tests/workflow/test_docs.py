@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from workflow.stages import load
+from workflow.parameters import load
 
 from ..checkout import ROOT, tracked
 from .conftest import Project, copy_project
@@ -25,13 +25,13 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy with what the pages tell to add: the pendulum's task, the variant without guidance."""
     project = copy_project(tmp_path_factory.mktemp("documented"))
     task = re.search(r"```yaml\n# (tasks/pendulum.yaml)\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
-    variant = re.search(r"```python\n(Variant\(.*\n)```", (ROOT / "docs/extend.md").read_text())
+    variant = re.search(r"```python\n(_planner\(.*\n)```", (ROOT / "docs/extend.md").read_text())
     assert task and variant
     (project.folder / task[1]).write_text(task[2])
-    variants = project.folder / "dmemm/variants.py"
-    first = "        Variant("
-    assert first in variants.read_text()
-    variants.write_text(variants.read_text().replace(first, f"        {variant[1].rstrip()},\n{first}", 1))
+    methods = project.folder / "dmemm/methods/__init__.py"
+    first = "        _planner("
+    assert first in methods.read_text()
+    methods.write_text(methods.read_text().replace(first, f"        {variant[1].rstrip()},\n{first}", 1))
     return project
 
 
@@ -41,13 +41,7 @@ def test_snakemake_knows_how_to_make_every_file_that_the_pages_ask_for(documente
     }
     assert len(targets) > 5
     planned = documented.planned(*sorted(targets))
-    assert (
-        planned["evaluate_unguided_locomotion"] == 1
-        and planned["pictures_dmemm_maze"] == 1
-        and planned["estimators"] == 1
-        and planned["guide_task"] == 1
-        and planned["calibrate_dmemm_locomotion"] == 1
-    )
+    assert planned.keys() >= {"evaluate", "pictures", "estimators", "guide_task", "calibrate"}
 
 
 def test_every_documented_edit_of_params_yaml_is_valid_and_changes_it(documented: Project) -> None:

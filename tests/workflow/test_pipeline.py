@@ -6,48 +6,16 @@ import re
 
 import pytest
 
-# What a changed lambda_tr affects: the networks trained with it, their scores, the tables and figure made of those.
+# What a changed lambda_tr affects: the networks trained with it, their scores and plans, the tables and figures of those.
 # Diffuser, wo_lambda_tr and the points that fix lambda_tr are not among them.
-LAMBDA_TR_JOBS = {
-    "train_dmemm_locomotion": 1,
-    "train_dmemm_maze": 1,
-    "train_wo_weighting_locomotion": 1,
-    "train_wo_lambda_rd_locomotion": 1,
-    "train_lambda_rd_locomotion": 1,
-    "evaluate_dmemm_locomotion": 1,
-    "evaluate_dmemm_maze": 1,
-    "evaluate_multi2d_dmemm": 1,
-    "evaluate_wo_weighting_locomotion": 1,
-    "evaluate_wo_lambda_rd_locomotion": 1,
-    "evaluate_wo_tr_guide_locomotion": 1,
-    "evaluate_lambda_rd_locomotion": 1,
-    "consistency_dmemm_locomotion": 1,
-    "consistency_dmemm_maze": 1,
-    "consistency_wo_weighting_locomotion": 1,
-    "consistency_wo_lambda_rd_locomotion": 1,
-    "consistency_wo_tr_guide_locomotion": 1,
-    "consistency": 1,
-    "table1": 1,
-    "table2": 1,
-    "table3": 1,
-    "intervals": 1,
-    "training": 1,
-    "figure1": 1,
-    "curves": 1,
-    "metrics": 1,
-}
+TABLES = ["table1", "table2", "table3", "intervals", "training", "figure1", "curves", "metrics", "consistency_table"]
+LAMBDA_TR_JOBS = {"train": 5, "evaluate": 7, "consistency": 5, **dict.fromkeys(TABLES, 1)}
+LAMBDA_TR_NETWORKS = ["dmemm", "wo_weighting", "wo_lambda_rd", "lambda_rd=0.5"]
 
 
 def rows(built, name):
     with (built.folder / "results" / name).open() as file:
         return list(csv.DictReader(file))
-
-
-def stages_run(output):
-    counts = {}
-    for name in re.findall(r"Running stage '([\w]+)", output):
-        counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def test_one_run_makes_tables_figure_and_metrics(built):
@@ -88,6 +56,8 @@ def test_dvc_draws_each_loss_term_of_each_network(built):
 def test_lambda_tr_affects_its_own_jobs_and_nothing_else(built):
     built.set(lambda_tr=0.2)
     assert built.planned() == LAMBDA_TR_JOBS
+    trained = set(re.findall(r"output: results/models/\S+-\S+/(\S+)/seed0", built.run("snakemake", "--dry-run")))
+    assert trained == set(LAMBDA_TR_NETWORKS)
     built.run("git", "checkout", "params.yaml")
 
 
@@ -95,12 +65,11 @@ def test_lambda_tr_affects_its_own_jobs_and_nothing_else(built):
 def test_an_experiment_and_back(built):
     built.commit("built")
     before = rows(built, "table1.csv")
-    output = built.run("dvc", "exp", "run", "-S", "lambda_tr=0.2")
-    assert stages_run(output) == LAMBDA_TR_JOBS
+    ran = built.ran("dvc", "exp", "run", "-S", "lambda_tr=0.2")
+    assert ran == LAMBDA_TR_JOBS
     after = rows(built, "table1.csv")
     assert after[0]["diffuser_mean"] == before[0]["diffuser_mean"]
     assert after[0]["dmemm_mean"] != before[0]["dmemm_mean"]
-    # Snakemake adopts what DVC made, and what DVC brings back.
     assert built.planned() == {}
     built.run("git", "checkout", "--", ".")
     built.run("dvc", "checkout")
@@ -111,18 +80,14 @@ def test_an_experiment_and_back(built):
 def test_a_seed_more_runs_only_what_is_new(built):
     built.set(seeds=[0, 1])
     planned = built.planned("results/table1.csv")
-    new = [f"{stage}_{name}_locomotion" for stage in ("train", "evaluate") for name in ("dmemm", "diffuser")]
-    assert planned == dict.fromkeys([*new, "table1"], 1)
+    assert planned == {"train": 2, "evaluate": 2, "table1": 1}
     built.run("git", "checkout", "params.yaml")
 
 
 def test_a_method_more_runs_its_own_jobs_and_the_tables(built):
     built.set(methods=["rvs", "mppi"])
-    stages = [*(f"{stage}_{name}" for stage in ("train", "evaluate") for name in ("rvs", "mppi")), "consistency_mppi"]
-    new = [f"{stage}_{suite}" for stage in stages for suite in ("locomotion", "maze")]
-    new += ["evaluate_multi2d_rvs", "evaluate_multi2d_mppi", *(f"code_{stage}" for stage in stages)]
-    tables = ["table1", "table2", "intervals", "training", "consistency", "metrics"]
-    assert built.planned() == dict.fromkeys([*new, *tables], 1)
+    tables = ["table1", "table2", "intervals", "training", "consistency_table", "metrics"]
+    assert built.planned() == {"train": 4, "evaluate": 6, "consistency": 2, **dict.fromkeys(tables, 1)}
     built.run("git", "checkout", "params.yaml")
 
 
@@ -139,13 +104,16 @@ def test_other_methods_are_trained_scored_and_asked_for_their_plans(built):
         assert len(record["scores"]) == 2 and record["checkpoint"] == "last" and list(record["executed"]) == ["actions"]
 
 
-def test_damaged_data_are_made_again_and_nothing_made_of_them_counts_until_then(built):
+def test_damaged_data_are_named_and_nothing_made_of_them_counts_until_they_are_made_again(built):
     raw = built.folder / "data/raw/hopper-medium-expert.hdf5"
     content = raw.read_bytes()
     raw.unlink()  # a link into the cache, maybe: never write through it
     raw.write_bytes(b"not HDF5")
     planned = built.planned("results/table1.csv")
-    assert planned["download_locomotion"] == planned["segment_locomotion"] == planned["train_dmemm_locomotion"] == 1
-    built.run("snakemake", "data/raw/hopper-medium-expert.hdf5")
+    assert planned["segment"] == planned["dynamics"] == 1 and planned["train"] == 2
+    output = built.run("snakemake", "results/table1.csv", fails=True)
+    assert "dmemm: data/raw/hopper-medium-expert.hdf5: " in output and "delete it" in output
+    raw.unlink()
+    built.run("snakemake", str(raw.relative_to(built.folder)))
     assert raw.read_bytes() == content
     assert built.planned("results/table1.csv") == {}
