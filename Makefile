@@ -45,7 +45,7 @@ ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*[0-9].pn
 report: install
 	snakemake --cores all
 	snakemake --report results/report.html all $$(snakemake --summary $(ON_DEMAND) | awk -F '\t' \
-		'$$3 ~ /^(estimators|pictures_)/ {if ($$7 == "no update") print $$1; \
+		'$$3 ~ /^(estimators|pictures)$$/ {if ($$7 == "no update") print $$1; \
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Lint, types, tests: of the project, not of modules that a user has put beside it.
@@ -63,9 +63,6 @@ test-all: install methods
 # Put a setting's values into params.yaml.
 quick paper: install
 	python -m dmemm setting $@
-
-dvc.yaml: install $(wildcard Snakefile workflow/rules/*.smk workflow/*.py dmemm/config.py)
-	python -m workflow.dvc_yaml
 
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
 # part of a version that an index knows.

@@ -140,6 +140,9 @@ def _commit(missing: set[str] | None) -> None:
         lock.unlink()
     try:
         with Repo() as repo:
+            for out in repo.index.outs:
+                if out.persist:  # a folder that other stages read, and that no job may have made yet
+                    Path(out.fs_path).mkdir(parents=True, exist_ok=True)
             names = {stage.name for stage in repo.commit(force=True, allow_missing=True, relink=False)}
         with modify_yaml("dvc.lock") as entries:
             for name in names:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-# What a changed lambda_tr affects: the networks trained with it, their scores and plans, the tables and figures of those.
+# What a changed lambda_tr affects: networks trained with it, their scores and plans, the tables and figures of those.
 # Diffuser, wo_lambda_tr and the points that fix lambda_tr are not among them.
 TABLES = ["table1", "table2", "table3", "intervals", "training", "figure1", "curves", "metrics", "consistency_table"]
 LAMBDA_TR_JOBS = {"train": 5, "evaluate": 7, "consistency": 5, **dict.fromkeys(TABLES, 1)}
