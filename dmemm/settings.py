@@ -42,7 +42,7 @@ def apply_setting(name: str, path: Path) -> None:
 
 def _change(old: CommentedMap, new: Mapping[str, Any]) -> None:
     for key, value in new.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
             for part in [part for part in old[key] if part not in value]:
                 del old[key][part]
             _change(old[key], value)

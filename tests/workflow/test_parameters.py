@@ -32,6 +32,14 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     assert path.read_text().count("#") == staged("params.yaml").count("#")
 
 
+def test_settings_replace_one_value_for_all_bodies_by_one_for_each(tmp_path):
+    path = tmp_path / "params.yaml"
+    params = yaml.safe_load(staged("params.yaml"))
+    path.write_text(yaml.safe_dump({**params, "horizon": {"locomotion": 8, "maze": 128}}))
+    apply_setting("paper", path)
+    assert load_params(path)["horizon"]["maze"]["large"] == 384
+
+
 def test_settings_find_their_way_in_a_file_that_dvc_has_written(tmp_path):
     path = tmp_path / "params.yaml"
     modify_yaml_as_dvc_does(path)
