@@ -87,6 +87,10 @@ class StageConfig:
             values |= {key: value for key, value in method.fixed.items() if key in values}
         return cls(**values)
 
+    def models(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the trained models that the stage needs with these parameters."""
+        return ()
+
     def read_for(self, task: Task) -> dict[str, Any]:
         """Return the parameters that the stage reads for a task: key → value."""
         return {key: value for key, value in vars(self).items() if not (task.has_goal and key in _WITHOUT_A_GOAL)}
@@ -180,6 +184,11 @@ class TrainConfig(StageConfig):
     predict: Literal["sample", "epsilon"]
     denoise: Literal["paper", "ddim", "tweedie"]
     modulation_weight: Literal["uniform", "snr"]
+
+    def models(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the models in the losses of eqs. 9 and 10."""
+        rewarded = self.lambda_rd > 0 and self.reward_loss
+        return ("dynamics",) * (self.lambda_tr > 0) + ("reward",) * rewarded
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ READS = {
     "reward": ("raw",),
     "value": ("raw",),
     "plan_value": ("raw", "segments", "value"),
+    "train": ("raw",),
     "evaluate": ("model", "statistics"),
     "consistency": ("model", "raw", "segments", "dynamics"),
     "calibrate": ("model", "statistics"),
@@ -102,12 +103,10 @@ class Pipeline:
 
     def reads(self, stage: str, task: str, method: str | None = None) -> list[str]:
         """Return the names of the files that a job reads, as in PATHS."""
-        if stage == "train":
-            assert method is not None
-            return ["raw", *get_method(method).trained_on]
-        config, names = self.config(stage, task, method), READS[stage]
-        models = config.models(self.tasks[task]) if isinstance(config, EvaluateConfig) else ()
-        return list(dict.fromkeys((*names, *models)))
+        names = READS[stage]
+        if method is not None and stage == "train" and get_method(method).is_planner:
+            names = (*names, "segments")
+        return list(dict.fromkeys((*names, *self.config(stage, task, method).models(self.tasks[task]))))
 
     def inputs(self, stage: str, task: str, method: str | None = None, seed: str = "") -> dict[str, str]:
         """Return the files that a job reads: name → path."""

@@ -58,14 +58,6 @@ class Method:
         """Whether it has weights of its own."""
         return self.network == self.name
 
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """What training reads beside the raw data: names of `dmemm.inputs.PATHS`."""
-        if not self.is_planner:
-            return ()
-        modulated = not (self.fixed.get("lambda_tr") == 0 and self.fixed.get("lambda_rd") == 0)
-        return ("segments", "dynamics", "reward") if modulated else ("segments",)
-
 
 def _planner(name: str, label: str, fixed: Fixed, network: str = "") -> Method:
     return Method(

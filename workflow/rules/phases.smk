@@ -12,9 +12,8 @@ def phase_rule(stage, files):
 
 phase_rule("download", expand(PATHS["raw"], task=ROWS))
 phase_rule("segment", expand(PATHS["segments"], task=ROWS))
-phase_rule("dynamics", expand(PATHS["dynamics"], task=ROWS))
-phase_rule("reward", expand(PATHS["reward"], task=ROWS))
-phase_rule("value", expand([PATHS["value"], PATHS["plan_value"]], task=LOCOMOTION))
+for stage, names in {"dynamics": ["dynamics"], "reward": ["reward"], "value": ["value", "plan_value"]}.items():
+    phase_rule(stage, [path for name in names for path in expand(PATHS[name], task=NEEDED[name])])
 phase_rule("train", [*NETWORKS, *gather(RECORDS, ROWS, COLUMNS)])
 phase_rule("evaluate", EVALUATED)
 phase_rule("consistency", CONSISTENCY)

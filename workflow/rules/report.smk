@@ -114,7 +114,21 @@ NETWORKS = (
     | gather(CURVES, config["ablation_tasks"], TRAINED_ABLATIONS)
     | gather(CURVES, config["sensitivity_tasks"], POINTS)
 )
-LEARNING = [gather(MECHANISMS[name], ROWS if name in ("dynamics", "reward") else LOCOMOTION) for name in MECHANISMS]
+# The models that some network is trained, guided or measured with.
+NEEDED = {
+    name: [
+        task
+        for task in ROWS
+        if any(
+            name in PIPELINE.reads(stage, task, method)
+            for stage in ("train", "evaluate", "consistency")
+            for method in ["diffuser", "dmemm", *ABLATIONS]
+        )
+    ]
+    for name in MECHANISMS
+}
+NEEDED["value"] = list(dict.fromkeys(NEEDED["value"] + NEEDED["plan_value"]))  # which is trained with it
+LEARNING = [gather(MECHANISMS[name], tasks) for name, tasks in NEEDED.items()]
 report_rule(
     "curves", "Learning curves", "curves", "dmemm.reporting.curves",
     {"curves": NETWORKS, "mechanisms": {path: job for files in LEARNING for path, job in files.items()}},
