@@ -91,6 +91,10 @@ class StageConfig:
         """Return the parameters that the stage reads for a task: key → value."""
         return {key: value for key, value in vars(self).items() if not (task.has_goal and key in _WITHOUT_A_GOAL)}
 
+    def models_read(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the models that the stage reads because of its parameters: of `dmemm.inputs.PATHS`."""
+        return ()
+
 
 def _choose(value: Any, key: str, task: Task) -> Any:
     value = task.parameters.get(key, value)
@@ -205,6 +209,10 @@ class EvaluateConfig(StageConfig):
         transition = ("dynamics",) if self.lambda_guide > 0 or self.veto > 0 else ()
         return transition if task.has_goal else (*transition, *_MODELS[self.objective])
 
+    def models_read(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the models that planning needs."""
+        return self.models(task)
+
 
 @dataclass(frozen=True)
 class CalibrateConfig(EvaluateConfig):
@@ -213,7 +221,7 @@ class CalibrateConfig(EvaluateConfig):
     guide_grid: Mapping[str, Sequence[Any]]
     guide_episodes: int
 
-    def models(self, task: Task) -> tuple[str, ...]:
+    def models_read(self, task: Task) -> tuple[str, ...]:
         """Return the names of all models: each setting of the grid may need others."""
         return ("dynamics",) if task.has_goal else ("dynamics", "reward", "value", "plan_value")
 

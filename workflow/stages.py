@@ -104,9 +104,8 @@ class Pipeline:
         if stage == "train":
             assert method is not None
             return ["raw", *get_method(method).trained_on]
-        config, names = self.config(stage, task, method), READS[stage]
-        models = config.models(self.tasks[task]) if isinstance(config, EvaluateConfig) else ()
-        return list(dict.fromkeys((*names, *models)))
+        models = self.config(stage, task, method).models_read(self.tasks[task])
+        return list(dict.fromkeys((*READS[stage], *models)))
 
     def inputs(self, stage: str, task: str, method: str | None = None, seed: str = "") -> dict[str, str]:
         """Return the files that a job reads: name → path."""

@@ -1,6 +1,6 @@
 """Offline RL by d3rlpy: its algorithms trained on the same raw data, its policies kept as ONNX graphs.
 
-d3rlpy is installed apart (`make methods`), in an environment that only training uses: `dmemm train-method` goes on
+d3rlpy is installed apart (`make methods`), in an environment that only training uses: `dmemm train` goes on
 there by itself.
 """
 
