@@ -1,6 +1,8 @@
 """The other methods: what they learn on problems whose answer is known, and that they are saved, seeded and refused."""
 
+import csv
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -225,6 +227,30 @@ def run_training(folder, name, method, seed=0, steps=5):
 def load(folder, name, method, seed=0):
     inputs = Inputs(model=folder / f"{name}.safetensors")
     return load_actor(METHODS[method], POINT, EpisodesConfig(1), seed, inputs)
+
+
+@pytest.mark.parametrize(("method", "learns"), [("rvs", True), ("hd", True), ("mppi", False)])
+def test_training_writes_the_losses_of_a_method_that_has_one(method, learns, tmp_path, monkeypatch):
+    monkeypatch.setattr("dmemm.methods.base.read_raw", lambda path: point_data(20))
+    files = run_training(tmp_path, "a", method, steps=150)
+    with files["curve"].open() as file:
+        reader = csv.DictReader(file)
+        rows = [(int(row["step"]), float(row["total"])) for row in reader]
+    assert reader.fieldnames == ["step", "total"]
+    assert [step for step, _ in rows] == (list(range(2, 151, 2)) if learns else [])
+    if learns:
+        losses = np.array([loss for _, loss in rows])
+        assert 0 < losses[-25:].mean() < 0.95 * losses[:10].mean()
+    record = json.loads(files["report"].read_text())
+    assert (record["variant"], record["steps"]) == (method, 150 if learns else None)
+
+
+def test_each_row_of_a_loss_curve_is_the_mean_since_the_row_before():
+    curve = base.LossCurve(199)
+    for step in range(199):
+        curve.add(torch.tensor(float(step)))
+    assert [row["step"] for row in curve.rows] == [*range(2, 199, 2), 199]
+    assert [row["total"] for row in curve.rows] == [*(step - 1.5 for step in range(2, 199, 2)), 198]
 
 
 @pytest.mark.parametrize("method", [name for name in POLICIES if not METHODS[name].by_d3rlpy])
