@@ -20,7 +20,7 @@ FILES = {
     "errors": "import dmemm.unused",
     "unused": "x = 1",
     "a/__init__": '"""Nothing but this."""',
-    "a/stage": "from ..b import c\nimport dmemm.errors, tqdm\ndef run():\n    from dmemm.b.d import x\n    import numpy",
+    "a/stage": "from ..b import c\nimport dmemm.errors, tqdm\ndef f():\n    from dmemm.b.d import x\n    import numpy",
     "b/__init__": "from . import e",
     "b/c": "x = 1",
     "b/d": "x = 1",
