@@ -1,4 +1,4 @@
-"""Overhead of the pipeline itself: all tasks, six variants, five seeds, every stage replaced by nothing.
+"""Overhead of the pipeline itself: all tasks and ablations, five seeds, every stage replaced by nothing.
 
 python benchmarks/workflow.py
 """
@@ -15,12 +15,15 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dmemm.methods import METHODS
+
 ROOT = Path(__file__).parents[1]
+# Stages and what they import, those with a method also the module of DMEMM.
 STAGES = {
     "download": "dmemm.data.download",
     "segment": "dmemm.data.segments",
-    "train": "dmemm.training.train",
-    "evaluate": "dmemm.evaluation.evaluate",
+    "train": METHODS["dmemm"].trainer,
+    "evaluate": f"dmemm.evaluation.evaluate, {METHODS['dmemm'].actor}",
     "table": "dmemm.reporting.tables",
     "figure": "dmemm.reporting.figures",
 }

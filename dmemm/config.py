@@ -88,12 +88,16 @@ class StageConfig:
         return cls(**values)
 
     def models(self, task: Task) -> tuple[str, ...]:
-        """Return the names of the trained models that the stage needs with these parameters."""
+        """Return the names of the trained models that these parameters need."""
         return ()
 
     def read_for(self, task: Task) -> dict[str, Any]:
         """Return the parameters that the stage reads for a task: key → value."""
         return {key: value for key, value in vars(self).items() if not (task.has_goal and key in _WITHOUT_A_GOAL)}
+
+    def models_read(self, task: Task) -> tuple[str, ...]:
+        """Return the names of the trained models that the stage reads, as in `dmemm.inputs.PATHS`."""
+        return self.models(task)
 
 
 def _choose(value: Any, key: str, task: Task) -> Any:
@@ -222,7 +226,7 @@ class CalibrateConfig(EvaluateConfig):
     guide_grid: Mapping[str, Sequence[Any]]
     guide_episodes: int
 
-    def models(self, task: Task) -> tuple[str, ...]:
+    def models_read(self, task: Task) -> tuple[str, ...]:
         """Return the names of all models: each setting of the grid may need others."""
         return ("dynamics",) if task.has_goal else ("dynamics", "reward", "value", "plan_value")
 

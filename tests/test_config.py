@@ -1,18 +1,20 @@
 """Parameters: numbers, refusals, what each stage and variant reads."""
 
+import dataclasses
 import re
 
 import pytest
 
 from dmemm.cli import main
-from dmemm.config import EvaluateConfig, SegmentConfig, TrainConfig, override
+from dmemm.config import CalibrateConfig, EvaluateConfig, SegmentConfig, TrainConfig, override
 from dmemm.errors import UserError
+from dmemm.methods import METHODS, get_method
 from dmemm.tasks import get_task
-from dmemm.variants import VARIANTS, get_variant
 
 from .checkout import staged_params
 
 PARAMS = staged_params()
+PLANNERS = {name: method for name, method in METHODS.items() if method.is_planner}
 
 
 @pytest.mark.parametrize(("text", "value"), [("3e-05", 3e-5), ("1e-4", 1e-4), (".5E1", 5.0), ("0.25", 0.25), ("2", 2)])
@@ -75,7 +77,7 @@ def test_one_value_for_a_key_with_several_is_that_of_all_and_a_suites_leaves_the
 
 
 def test_variants_fix_what_their_names_say():
-    resolved = {n: TrainConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in VARIANTS.items()}
+    resolved = {n: TrainConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in PLANNERS.items()}
     assert (resolved["dmemm"].lambda_tr, resolved["dmemm"].lambda_rd, resolved["dmemm"].weighting) == (
         PARAMS["lambda_tr"], PARAMS["lambda_rd"], True)  # fmt: skip
     assert not resolved["wo_weighting"].weighting and resolved["wo_weighting"].lambda_tr > 0
@@ -83,23 +85,51 @@ def test_variants_fix_what_their_names_say():
     assert resolved["wo_lambda_rd"].lambda_rd == 0 < resolved["wo_lambda_rd"].lambda_tr
     diffuser = resolved["diffuser"]
     assert (diffuser.lambda_tr, diffuser.lambda_rd, diffuser.weighting) == (0, 0, False)
-    guides = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v).lambda_guide for n, v in VARIANTS.items()}
+    guides = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v).lambda_guide for n, v in PLANNERS.items()}
     assert guides["wo_tr_guide"] == guides["diffuser"] == 0 < guides["dmemm"]
-    assert VARIANTS["wo_tr_guide"].network == "dmemm"
+    assert METHODS["wo_tr_guide"].network == "dmemm"
     weighted = resolved["only_weighting"]
     assert weighted.weighting and weighted.lambda_tr == weighted.lambda_rd == 0 and not weighted.reward_loss
-    plans = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in VARIANTS.items()}
+    plans = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in PLANNERS.items()}
     assert {n for n, config in plans.items() if config.veto == 0} == {"diffuser", "wo_tr_guide", "only_weighting"}
     assert {n for n, config in plans.items() if config.objective == "plan_value"} == {"diffuser"}
-    assert not any(VARIANTS[n].transition_guided for n in ("diffuser", "wo_tr_guide", "only_weighting"))
-    assert not VARIANTS["only_weighting"].modulated and VARIANTS["only_weighting"].network == "only_weighting"
-    assert get_variant("lambda_tr=0.01").fixed == {"lambda_tr": 0.01}
+    guided = {n for n, config in plans.items() if "dynamics" in config.models(get_task("hopper-medium"))}
+    assert PLANNERS.keys() - guided == {"diffuser", "wo_tr_guide", "only_weighting"}
+    unmodulated = {n for n, method in PLANNERS.items() if method.trained_on == ("segments",)}
+    assert unmodulated == {"diffuser", "only_weighting"} and METHODS["only_weighting"].trained
 
 
-@pytest.mark.parametrize("name", ["lambda_tr=", "lambda_tr=-1", "lambda_tr=1e", "alpha=1", "../x", ""])
-def test_unknown_variants_are_refused(name):
-    with pytest.raises(UserError, match="unknown variant"):
-        get_variant(name)
+@pytest.mark.parametrize(
+    ("objective", "models"),
+    [("reward", ("reward",)), ("return", ("reward", "value")), ("value", ("value",)), ("plan_value", ("plan_value",))],
+)
+def test_planning_needs_the_models_of_its_objective_and_the_ensemble_where_it_guides_or_chooses(objective, models):
+    for key in ("lambda_guide", "veto"):
+        idle = {"lambda_guide": 0.0, "veto": 0.0}
+        config = EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"))
+        unguided = dataclasses.replace(config, objective=objective, **idle)
+        guided = dataclasses.replace(config, objective=objective, **idle | {key: 0.5})
+        for task, needed in (("hopper-medium", models), ("maze2d-large", ()), ("multi2d-large", ())):
+            assert unguided.models(get_task(task)) == needed
+            assert guided.models(get_task(task)) == ("dynamics", *needed)
+
+
+def test_calibration_needs_the_models_of_every_setting():
+    config = CalibrateConfig.resolve(PARAMS, get_task("hopper-medium"), get_method("diffuser"))
+    assert config.models_read(get_task("hopper-medium")) == ("dynamics", "reward", "value", "plan_value")
+    assert config.models_read(get_task("maze2d-large")) == ("dynamics",)
+    assert config.models(get_task("hopper-medium")) == ("plan_value",)  # a planner of its own setting needs no more
+
+
+def test_with_a_goal_nothing_is_read_of_what_is_maximised():
+    without, with_goal = get_task("hopper-medium"), get_task("maze2d-large")
+    config = EvaluateConfig.resolve(PARAMS, without)
+    assert config.read_for(without) == dataclasses.asdict(config)
+    assert set(EvaluateConfig.parameters()) - set(EvaluateConfig.resolve(PARAMS, with_goal).read_for(with_goal)) == {
+        "objective", "discount", "termination_penalty",
+    }  # fmt: skip
+    for kind in (SegmentConfig, TrainConfig):
+        assert set(kind.resolve(PARAMS, with_goal).read_for(with_goal)) == set(kind.parameters())
 
 
 def test_scores_are_d4rls():

@@ -9,13 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from dmemm.methods.consistency import method_consistency
-from dmemm.models.regression import train_dynamics, train_reward, train_value
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dmemm.config import (
     DynamicsConfig,
+    EpisodesConfig,
     EvaluateConfig,
     MethodConfig,
     PlanValueConfig,
@@ -28,9 +27,11 @@ from dmemm.data.raw import ARRAYS, RawData, read_raw, write_raw
 from dmemm.data.segments import read_segments, segment
 from dmemm.errors import UserError
 from dmemm.evaluation.consistency import consistency
-from dmemm.methods.base import load_policy, train_method
+from dmemm.inputs import Inputs
+from dmemm.methods import METHODS, base, load_actor
 from dmemm.planning.planner import load_planner
 from dmemm.tasks import Task
+from dmemm.training.mechanisms import train_dynamics, train_reward, train_value
 from dmemm.training.plan_value import train_plan_value
 from dmemm.training.train import train
 
@@ -74,7 +75,10 @@ def make(folder: Path, seed: int) -> Files:
     train_value(TASK, ValueConfig(8, 1, 1, 0.9, 0.0), files.raw, files.value, *rest)
     train_values_of_plans(files)
     train_network(files)
-    train_method(TASK, "mppi", MethodConfig(1), 0, raw_path=files.raw, output=files.mppi, report=rest[0])
+    base.train(
+        METHODS["mppi"], TASK, MethodConfig(1), 0, Inputs(raw=files.raw),
+        output=files.mppi, report=rest[0], curve=rest[1],
+    )  # fmt: skip
     return files
 
 
@@ -85,27 +89,26 @@ def train_values_of_plans(files: Files, **other: Path) -> None:
 
 
 def train_network(files: Files, **other: Path) -> None:
-    paths = {f"{name}_path": getattr(files, name) for name in ("raw", "segments", "dynamics", "reward")} | other
+    paths = {name: getattr(files, name) for name in ("raw", "segments", "dynamics", "reward")} | other
     outputs = {"report": files.folder / "report.json", "curve": files.folder / "curve.csv"}
-    train(TASK, TRAIN, 0, **paths, output=files.network, **outputs, variant="dmemm")
+    train(METHODS["dmemm"], TASK, TRAIN, 0, Inputs(**paths), output=files.network, **outputs)
 
 
 def plan(files: Files, objective: Any = "value", **other: Path) -> None:
     names = ("reward", "dynamics", "value", "plan_value")
     paths = {"model": files.network} | {name: getattr(files, name) for name in names} | other
-    load_planner(TASK, replace(PLAN, objective=objective), 0, **paths)
+    load_planner(TASK, replace(PLAN, objective=objective), 0, Inputs(**paths))
 
 
 def compare_plans(files: Files, **other: Path) -> None:
     names = ("dynamics", "reward", "value", "plan_value", "raw", "segments")
-    paths = {"model_path": files.network} | {f"{name}_path": getattr(files, name) for name in names} | other
-    consistency(TASK, "dmemm", PLAN, 0, **paths, output=files.folder / "c.json")
+    paths = {"model": files.network} | {name: getattr(files, name) for name in names} | other
+    consistency(METHODS["dmemm"], TASK, PLAN, 0, Inputs(**paths), output=files.folder / "c.json")
 
 
 def compare_a_methods_plans(files: Files, **other: Path) -> None:
-    paths = {f"{name}_path": getattr(files, name) for name in ("dynamics", "raw", "segments")} | other
-    paths = {"model_path": files.mppi} | paths
-    method_consistency(TASK, "mppi", 0, **paths, output=files.folder / "c.json")
+    paths = {"model": files.mppi} | {name: getattr(files, name) for name in ("dynamics", "raw", "segments")} | other
+    consistency(METHODS["mppi"], TASK, EpisodesConfig(1), 0, Inputs(**paths), output=files.folder / "c.json")
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +151,12 @@ def test_the_digest_is_of_the_arrays_and_of_nothing_else(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("run", "name", "other"),
     [
-        *((train_network, name, "raw") for name in ("segments_path", "dynamics_path", "reward_path")),
+        *((train_network, name, "raw") for name in ("segments", "dynamics", "reward")),
         *((train_values_of_plans, name, "raw") for name in ("segments_path", "value_path")),
         *((plan, name, "network") for name in ("dynamics", "reward", "value")),
-        *((compare_plans, name, "raw") for name in ("segments_path",)),
-        *((compare_plans, name, "network") for name in ("dynamics_path", "reward_path", "value_path")),
-        *((compare_a_methods_plans, name, "raw") for name in ("segments_path", "dynamics_path", "model_path")),
+        *((compare_plans, name, "raw") for name in ("segments",)),
+        *((compare_plans, name, "network") for name in ("dynamics", "reward", "value")),
+        *((compare_a_methods_plans, name, "raw") for name in ("segments", "dynamics", "model")),
     ],
 )
 def test_what_was_made_from_other_data_is_refused_by_name(
@@ -161,7 +164,7 @@ def test_what_was_made_from_other_data_is_refused_by_name(
 ) -> None:
     ours, theirs = both
     run(ours)
-    kind = "mppi" if name == "model_path" else name.removesuffix("_path")
+    kind = "mppi" if name == "model" else name.removesuffix("_path")
     wrong, right = getattr(theirs, kind), getattr(ours, other)
     with pytest.raises(
         UserError, match=f"^{re.escape(str(wrong))}: of other raw data than {re.escape(str(right))}; run"
@@ -175,7 +178,7 @@ def test_values_of_other_datas_plans_and_networks_of_other_data_are_refused(both
     with pytest.raises(UserError, match=re.escape(f"{theirs.plan_value}: of other raw data than {ours.network};")):
         plan(ours, "plan_value", plan_value=theirs.plan_value)
     with pytest.raises(UserError, match=re.escape(f"{theirs.network}: of other raw data than {ours.raw};")):
-        compare_plans(theirs, raw_path=ours.raw, segments_path=ours.segments)
+        compare_plans(theirs, raw=ours.raw, segments=ours.segments)
 
 
 def test_what_an_earlier_version_made_is_refused(both: tuple[Files, Files], tmp_path: Path) -> None:
@@ -198,9 +201,9 @@ def test_what_an_earlier_version_made_is_refused(both: tuple[Files, Files], tmp_
     with refused(path := aged("plan_value")):
         plan(ours, "plan_value", plan_value=path)
     with refused(path := aged("mppi")):
-        load_policy(TASK, "mppi", 0, path)
+        load_actor(METHODS["mppi"], TASK, EpisodesConfig(1), 0, Inputs(model=path))
     (tmp_path / "segments.h5").write_bytes(ours.segments.read_bytes())
     with h5py.File(tmp_path / "segments.h5", "r+") as file:
         del file.attrs["data"]
     with refused(tmp_path / "segments.h5"):
-        train_network(ours, segments_path=tmp_path / "segments.h5")
+        train_network(ours, segments=tmp_path / "segments.h5")

@@ -17,7 +17,8 @@ FRONT = frozenset(f"dmemm.{name}" for name in ("cli", "stages", "config", "error
 
 # Libraries whose version a number or a picture can depend on.
 LIBRARIES = {
-    "gymnasium", "gymnasium-robotics", "matplotlib", "minari", "mujoco", "numpy", "pillow", "scipy", "torch",
+    "gymnasium", "gymnasium-robotics", "matplotlib", "minari", "mujoco", "numpy", "onnxruntime", "pillow", "scipy",
+    "torch",
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class Pipeline:
         names = READS[stage]
         if method is not None and stage == "train" and get_method(method).is_planner:
             names = (*names, "segments")
-        return list(dict.fromkeys((*names, *self.config(stage, task, method).models(self.tasks[task]))))
+        return list(dict.fromkeys((*names, *self.config(stage, task, method).models_read(self.tasks[task]))))
 
     def inputs(self, stage: str, task: str, method: str | None = None, seed: str = "") -> dict[str, str]:
         """Return the files that a job reads: name → path."""

@@ -4,6 +4,7 @@ DMEMM, its ablations and Diffuser are one planner with some parameters fixed. Ev
 package with a function `train` and a class `Policy` (see `dmemm.methods.base`).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -125,8 +126,7 @@ def get_method(name: str) -> Method:
     try:
         if re.fullmatch(POINT, name):
             key, _, value = name.partition("=")
-            if float(value) >= 0:
-                return _planner(name, name, {key: float(value)})
+            return _planner(name, name, {key: _weight(value)})
         elif re.fullmatch(STUDY, name):
             return _planner(name, name, {**_DIFFUSER, **_studied(*name.split("-", 1))})
     except ValueError:
@@ -147,4 +147,11 @@ def _studied(predict: str, rest: str) -> dict[str, float | str | bool]:
     if rest == "plain":
         return {"predict": predict}
     denoise, modulation_weight, value = rest.split("-", 2)
-    return {"predict": predict, "denoise": denoise, "modulation_weight": modulation_weight, "lambda_tr": float(value)}
+    return {"predict": predict, "denoise": denoise, "modulation_weight": modulation_weight, "lambda_tr": _weight(value)}
+
+
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{text}: no weight of a loss")
+    return value

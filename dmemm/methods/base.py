@@ -1,6 +1,7 @@
 """What every method shares: how a module of this package is trained, saved and loaded."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from importlib import import_module
@@ -27,6 +28,35 @@ from dmemm.tasks import Task
 Array = NDArray[np.float32]
 
 
+CURVE_ROWS = 100  # at most
+
+
+class LossCurve:
+    """The mean loss of each part of a training, on the device until a part ends.
+
+    Args:
+        steps: of the training.
+
+    Attributes:
+        rows: `step`, the last of a part, and `total`, the mean loss since the part before.
+    """
+
+    def __init__(self, steps: int) -> None:
+        """Start before the first step."""
+        self.rows: list[dict[str, float]] = []
+        self._steps, self._interval = steps, math.ceil(steps / CURVE_ROWS)
+        self._step, self._losses = 0, torch.zeros(())
+
+    def add(self, loss: Tensor) -> None:
+        """Count the loss of the next step."""
+        self._step += 1
+        self._losses = self._losses.to(loss.device) + loss.detach()
+        if self._step % self._interval == 0 or self._step == self._steps:
+            count = self._step - (self.rows[-1]["step"] if self.rows else 0)
+            self.rows.append({"step": self._step, "total": float(self._losses) / count})
+            self._losses = torch.zeros_like(self._losses)
+
+
 class Policy(nn.Module):
     """Base of the methods' policies: the weights, and how they act on a batch of environments.
 
@@ -36,6 +66,7 @@ class Policy(nn.Module):
 
     Attributes:
         plans_made: actions decided so far, of all environments together.
+        losses: of training, rows of `step` and `total`; empty if the method has no single loss.
         center, scale: shape (Da + Ds,), of the transitions `[action, observation]`, as of the diffusion model.
         low, high: shape (Da,), the smallest and largest normalised action in the data.
     """
@@ -52,7 +83,7 @@ class Policy(nn.Module):
         self.task, self.header = task, dict(header)
         self.action_dim, self.observation_dim = header["action_dim"], header["observation_dim"]
         self.plans_made = 0
-        self.losses: list[dict[str, float]] = []  # of training: `step` and `total`; empty where none is recorded
+        self.losses: list[dict[str, float]] = []
         self.register_buffer("center", torch.zeros(self.action_dim + self.observation_dim))
         self.register_buffer("scale", torch.ones(self.action_dim + self.observation_dim))
         self.register_buffer("low", torch.zeros(self.action_dim))

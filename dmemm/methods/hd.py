@@ -164,13 +164,16 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)
-    _fit(policy.upper, _Sparse(blocks, segments, task, device, policy.stride), segments, config, generator, "upper")
+    upper = _fit(
+        policy.upper, _Sparse(blocks, segments, task, device, policy.stride), segments, config, generator, "upper"
+    )
     segments = make_segments(raw, task, policy.stride + 1, weight_floor=1.0)
     if not task.has_goal:  # the end of a window is given to the network, so it must have happened
         segments = dataclasses.replace(segments, held_out=segments.lengths <= policy.stride)
     if segments.held_out.all():
         raise UserError(f"{task.name}: no episode lasts {policy.stride + 1} steps; hd needs longer ones")
-    _fit(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "lower")
+    lower = _fit(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "lower")
+    policy.losses = [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]
     return policy
 
 
@@ -181,13 +184,17 @@ def _fit(
     config: MethodConfig,
     generator: torch.Generator,
     level: str,
-) -> None:
+) -> list[dict[str, float]]:
+    """Train a level; return the rows of its loss curve."""
     model.set_normaliser(segments.normaliser)
     objective = Objective(dataclasses.replace(_TRAINING, train_steps=config.method_steps), model, None, None)
     state = new_state(objective, generator)
+    curve = base.LossCurve(config.method_steps)
     for _ in progress(range(config.method_steps), f"hd {level}"):
         gradient_step(objective, windows, state)
+        curve.add(state.sums.pop("total"))
     if not state.is_finite():
         raise UserError(f"hd {level}: the weights are not finite; look for outliers in the data")
     with torch.no_grad():
         torch._foreach_copy_(state.parameters, state.average)
+    return curve.rows

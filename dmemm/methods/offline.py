@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,12 +192,24 @@ def fit(
     returns = np.diff(np.cumsum(data["rewards"], dtype=np.float64)[ends], prepend=0)
     trained = algorithm(task, config.method_steps, returns).create("cuda:0" if device.type == "cuda" else "cpu")
     bar = progress(config.method_steps, f"{type(trained).__name__} {task.name} seed {seed}")
+    losses: list[dict[str, float]] = []
+
+    def log(epoch: int, step: int, name: str, value: float) -> None:
+        if name == "loss":  # of imitation; actor-critics have several, and no total
+            losses.append({"step": step, "total": value})
+
+    logger = d3rlpy.logging.NoopAdapter()
+    logger.write_metric = log
+    epochs = next(n for n in range(base.CURVE_ROWS, 0, -1) if config.method_steps % n == 0)
     trained.fit(
-        d3rlpy.dataset.MDPDataset(**data), n_steps=config.method_steps, n_steps_per_epoch=config.method_steps,
-        show_progress=False, logger_adapter=d3rlpy.logging.NoopAdapterFactory(), callback=lambda *_: bar.update(),
+        d3rlpy.dataset.MDPDataset(**data), n_steps=config.method_steps,
+        n_steps_per_epoch=config.method_steps // epochs, show_progress=False,
+        logger_adapter=SimpleNamespace(create=lambda *_: logger), callback=lambda *_: bar.update(),
     )  # fmt: skip
     bar.close()
-    return taken_over(trained, network, policy_class, task, raw, best_return=float(returns.max()))
+    policy = taken_over(trained, network, policy_class, task, raw, best_return=float(returns.max()))
+    policy.losses = losses
+    return policy
 
 
 class _Best(nn.Module):

@@ -82,6 +82,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     outcomes = torch.as_tensor((means - means.mean()) / deviation, dtype=torch.float32, device=device)[:, None]
 
     optimiser = torch.optim.Adam(policy.parameters(), lr=_LEARNING_RATE, fused=True)
+    curve = base.LossCurve(config.method_steps)
     bar = progress(config.method_steps, f"rvs {task.name} seed {seed}")
     for _ in range(config.method_steps):
         index = torch.randint(len(a), (_BATCH,), generator=generator)
@@ -94,6 +95,8 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        curve.add(loss)
         bar.update()
     bar.close()
+    policy.losses = curve.rows
     return policy

@@ -29,8 +29,10 @@ def make_guide(
     for name in config.models(task):
         if given[name] is None:
             stage = name.replace("_", "-")
-            needed_by = "transition guidance and the veto need" if name == "dynamics" else f"{config.objective} needs"
-            raise UserError(f"--{stage}: {needed_by} it; give the weights that `dmemm {stage}` wrote")
+            needs = "transition guidance and the veto need"
+            if name != "dynamics":
+                needs = f"objective {config.objective} needs"
+            raise UserError(f"--{stage}: {needs} it; give the weights that `dmemm {stage}` wrote")
     action_dim = model.action_dim
     if task.has_goal:  # the data's reward knows its own goals only
         return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto)

@@ -13,7 +13,7 @@ from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
-from dmemm.inputs import Inputs, in_pipeline
+from dmemm.inputs import PATHS, Inputs, in_pipeline
 from dmemm.methods import get_method
 from dmemm.models.mechanisms import (
     DynamicsEnsemble,
@@ -48,8 +48,10 @@ def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Tas
         raise UserError(f"{folder}: no planner in it ({_PLANNER} is missing); write one with `Planner.save`")
     task, chosen = get_task(str(path_or_task)), get_method(variant)
     config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
-    names = {"model", "reward", *config.models(task)}
-    return task, config, in_pipeline(names, task.data_task, chosen.network, seed)
+    found = in_pipeline(PATHS, task.data_task, chosen.network, seed)
+    # Those that say what is expected of a plan are taken where there are any.
+    told = {name for name in ("dynamics", "reward") if found.need(name).is_file()}
+    return task, config, in_pipeline({"model", *config.models(task), *told}, task.data_task, chosen.network, seed)
 
 
 def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:

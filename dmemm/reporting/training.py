@@ -35,7 +35,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
     """Write gradient steps, parameters and time of each method's training on each task, with its score.
 
     Args:
-        records: what `train` wrote of themselves.
+        records: what `train` wrote of itself.
         scores: score files of the same tasks and variants.
         outputs: one file a format, by suffix, see `formats.write`.
 

@@ -18,19 +18,20 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.evaluation import calibrate as module
 from dmemm.evaluation.calibrate import calibrate, settings
+from dmemm.inputs import Inputs
+from dmemm.methods import get_method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.planning import rollout
 from dmemm.planning.planner import Planner
 from dmemm.planning.rollout import CALIBRATION
 from dmemm.tasks import Task, get_task
-from dmemm.variants import get_variant
 from tests.checkout import staged_params
 
 HOPPER, MAZE = get_task("hopper-medium"), get_task("maze2d-umaze")
 
 
 def config(task: Task = HOPPER, variant: str = "dmemm", **changes: Any) -> CalibrateConfig:
-    return replace(CalibrateConfig.resolve(staged_params(), task, get_variant(variant)), **changes)
+    return replace(CalibrateConfig.resolve(staged_params(), task, get_method(variant)), **changes)
 
 
 def shown(task: Task, of: CalibrateConfig) -> list[dict[str, Any]]:
@@ -123,12 +124,12 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, fails: float, seed: int =
     monkeypatch.setattr(Env, "seeds", [])
     monkeypatch.setattr(rollout, "make_env", lambda task: Env())
     monkeypatch.setattr(module, "Planner", planner)
-    monkeypatch.setattr(module, "load_models", lambda **paths: {"model": "network", "value": "V"})
+    monkeypatch.setattr(module, "load_models", lambda inputs: {"model": "network", "value": "V"})
     (folder / "statistics.json").write_text('{"data_source": "local"}')
     calibrate(
-        HOPPER, "dmemm", config(guide_grid={"alpha": [0.25, 0.5, 0.75]}, alpha=0.5, guide_episodes=2), seed,
-        model_path=folder, dynamics_path=folder, reward_path=folder, value_path=folder, plan_value_path=folder,
-        statistics_path=folder / "statistics.json", output=folder / "out.json",
+        get_method("dmemm"), HOPPER,
+        config(guide_grid={"alpha": [0.25, 0.5, 0.75]}, alpha=0.5, guide_episodes=2), seed,
+        Inputs(statistics=folder / "statistics.json"), output=folder / "out.json",
     )  # fmt: skip
     record: dict[str, Any] = json.loads((folder / "out.json").read_text())
     return record

@@ -1,16 +1,18 @@
 """The other methods: what they learn on problems whose answer is known, and that they are saved, seeded and refused."""
 
+import csv
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from dmemm.config import MethodConfig
+from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.data.raw import RawData
 from dmemm.errors import UserError
-from dmemm.methods import BY_D3RLPY, METHODS, hd, mppi, rvs
-from dmemm.methods.base import load_policy, method_module, train_method
+from dmemm.inputs import Inputs
+from dmemm.methods import METHODS, POLICIES, base, hd, load_actor, mppi, rvs
 from dmemm.tasks import Task, get_task
 
 CPU = torch.device("cpu")
@@ -213,20 +215,56 @@ def test_mean_rewards_to_go_are_those_of_a_loop():
     assert best == pytest.approx(max(whole))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in BY_D3RLPY])
+def run_training(folder, name, method, seed=0, steps=5):
+    """Run the stage; return the files that it writes."""
+    files = {
+        "output": folder / f"{name}.safetensors", "report": folder / f"{name}.json", "curve": folder / f"{name}.csv",
+    }  # fmt: skip
+    base.train(METHODS[method], POINT, MethodConfig(steps), seed, Inputs(raw=folder / "raw.hdf5"), **files)
+    return files
+
+
+def load(folder, name, method, seed=0):
+    inputs = Inputs(model=folder / f"{name}.safetensors")
+    return load_actor(METHODS[method], POINT, EpisodesConfig(1), seed, inputs)
+
+
+@pytest.mark.parametrize(("method", "learns"), [("rvs", True), ("hd", True), ("mppi", False)])
+def test_training_writes_the_losses_of_a_method_that_has_one(method, learns, tmp_path, monkeypatch):
+    monkeypatch.setattr("dmemm.methods.base.read_raw", lambda path: point_data(20))
+    files = run_training(tmp_path, "a", method, steps=150)
+    with files["curve"].open() as file:
+        reader = csv.DictReader(file)
+        rows = [(int(row["step"]), float(row["total"])) for row in reader]
+    assert reader.fieldnames == ["step", "total"]
+    assert [step for step, _ in rows] == (list(range(2, 151, 2)) if learns else [])
+    if learns:
+        losses = np.array([loss for _, loss in rows])
+        assert 0 < losses[-25:].mean() < 0.95 * losses[:10].mean()
+    record = json.loads(files["report"].read_text())
+    assert (record["variant"], record["steps"]) == (method, 150 if learns else None)
+
+
+def test_each_row_of_a_loss_curve_is_the_mean_since_the_row_before():
+    curve = base.LossCurve(199)
+    for step in range(199):
+        curve.add(torch.tensor(float(step)))
+    assert [row["step"] for row in curve.rows] == [*range(2, 199, 2), 199]
+    assert [row["total"] for row in curve.rows] == [*(step - 1.5 for step in range(2, 199, 2)), 198]
+
+
+@pytest.mark.parametrize("method", [name for name in POLICIES if not METHODS[name].by_d3rlpy])
 def test_a_method_is_the_same_after_loading_and_for_the_same_seed(method, tmp_path, monkeypatch):
     monkeypatch.setattr("dmemm.methods.base.read_raw", lambda path: point_data(20))
     monkeypatch.setattr("dmemm.methods.base.choose_device", lambda: CPU)
 
     def train(name, seed):
-        files = {"output": tmp_path / f"{name}.safetensors", "report": tmp_path / f"{name}.json"}
-        train_method(POINT, method, MethodConfig(5), seed, raw_path=tmp_path / "raw.hdf5", **files)
-        return files["output"].read_bytes()
+        return run_training(tmp_path, name, method, seed)["output"].read_bytes()
 
     assert train("first", 3) == train("again", 3) != train("other", 4)
     observations = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     running = np.array([True, False, True, True])
-    one, two = (load_policy(POINT, method, 3, tmp_path / f"{name}.safetensors") for name in ("first", "again"))
+    one, two = (load(tmp_path, name, method, 3) for name in ("first", "again"))
     actions = one.act(observations, None, running)
     assert actions.shape == (4, 2) and actions.dtype == np.float32 and (actions[1] == 0).all() and actions[0].any()
     assert (actions == two.act(observations, None, running)).all()
@@ -236,12 +274,8 @@ def test_a_method_is_the_same_after_loading_and_for_the_same_seed(method, tmp_pa
         one.act(observations, None, running)
 
 
-def test_weights_of_another_method_and_unknown_names_are_refused(tmp_path, monkeypatch):
+def test_weights_of_another_method_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dmemm.methods.base.read_raw", lambda path: point_data(20))
-    files = {"output": tmp_path / "a.safetensors", "report": tmp_path / "a.json"}
-    train_method(POINT, "rvs", MethodConfig(2), 0, raw_path=tmp_path, **files)
+    run_training(tmp_path, "a", "rvs", steps=2)
     with pytest.raises(UserError, match="holds rvs, but mppi was expected"):
-        load_policy(POINT, "mppi", 0, files["output"])
-    known = "bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs"
-    with pytest.raises(UserError, match=f"os: unknown method; choose one of {known}"):
-        method_module("os")
+        load(tmp_path, "a", "mppi")

@@ -4,16 +4,17 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dmemm.config import MethodConfig
+from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.errors import UserError
-from dmemm.methods import BY_D3RLPY, base, bc, dt
-from dmemm.methods.base import load_policy
+from dmemm.inputs import Inputs
+from dmemm.methods import METHODS, POLICIES, base, bc, dt, load_actor
 from dmemm.methods.morel import PessimisticModel
 from dmemm.methods.offline import relabelled
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
@@ -21,6 +22,7 @@ from dmemm.stages import METHODS_ENVIRONMENT
 from dmemm.tasks import Task, get_task
 from tests.checkout import ROOT
 
+BY_D3RLPY = [name for name in POLICIES if METHODS[name].by_d3rlpy]
 HOPPER = get_task("hopper-medium-expert")
 STEPS = {"iql": 400, "morel": 700, "bc": 200}  # of methods that are to learn something
 
@@ -45,9 +47,14 @@ def words(folder: Path, method: str, seed: int = 0) -> list[str]:
         endless = np.zeros_like(transitions.terminals)
         transitions = dataclasses.replace(transitions, terminals=endless, timeouts=endless)
     write_raw(raw, [transitions])
-    files = ["--raw", raw, "--output", folder / f"{method}{seed}.safetensors", "--report", folder / "report.json"]
+    stem = folder / f"{method}{seed}"
+    files = ["--raw", raw, "--output", f"{stem}.safetensors", "--report", f"{stem}.json", "--curve", f"{stem}.csv"]
     steps = f"method_steps={STEPS.get(method, 2)}"
-    return ["train-method", task.name, method, str(seed), *map(str, files), "--set", steps]
+    return ["train", task.name, method, str(seed), *map(str, files), "--set", steps]
+
+
+def load(task: Task, method: str, seed: int, path: Path) -> Any:
+    return load_actor(METHODS[method], task, EpisodesConfig(1), seed, Inputs(model=path))
 
 
 def run(command: list[str]) -> None:
@@ -74,7 +81,7 @@ def test_each_method_is_trained_loaded_and_seeded(method, folder):
     goals = s[5:10, :2] if task.has_goal else None
 
     def actions(seed: int, first: int = 0) -> np.ndarray:
-        policy = load_policy(task, method, seed, path)
+        policy = load(task, method, seed, path)
         policy.reset()
         return np.stack([policy.act(s[first : first + 5], goals) for _ in range(3)])
 
@@ -84,6 +91,17 @@ def test_each_method_is_trained_loaded_and_seeded(method, folder):
     assert (given >= a.min(axis=0) - 1e-4).all() and (given <= a.max(axis=0) + 1e-4).all()
     np.testing.assert_array_equal(given, actions(0))
     assert (given != actions(0, first=20)).any()
+
+
+def test_imitation_writes_its_losses_and_actor_critics_a_header(folder):
+    header, *rows = (folder / "bc0.csv").read_text().splitlines()
+    assert header == "step,total" and [int(row.split(",")[0]) for row in rows] == list(range(2, STEPS["bc"] + 1, 2))
+    losses = [float(row.split(",")[1]) for row in rows]
+    assert 0 < np.mean(losses[-20:]) < 0.5 * np.mean(losses[:5])
+    assert [line.split(",")[0] for line in (folder / "dt0.csv").read_text().splitlines()] == ["step", "1", "2"]
+    for method in BY_D3RLPY:
+        if method not in ("bc", "dt"):
+            assert (folder / f"{method}0.csv").read_text().splitlines() == ["step,total"]
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_path):
@@ -96,7 +114,7 @@ def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_pa
 @pytest.mark.parametrize("method", ["bcq", "dt"])
 def test_data_without_the_end_of_an_episode_are_one_episode(method, folder):
     task = get_task("maze2d-umaze") if method == "dt" else HOPPER
-    header = load_policy(task, method, 0, folder / f"{method}2.safetensors").header
+    header = load(task, method, 0, folder / f"{method}2.safetensors").header
     if method == "bcq":
         assert header["best_return"] == data(task).rewards.sum()
 
@@ -112,7 +130,7 @@ def test_the_last_transition_ends_an_episode_and_a_copy_towards_other_goals_is_a
 
 @pytest.mark.parametrize("method", STEPS)
 def test_values_tell_the_better_actions_and_imitation_does_not(method, folder):
-    policy = load_policy(HOPPER, method, 0, folder / f"{method}0.safetensors")
+    policy = load(HOPPER, method, 0, folder / f"{method}0.safetensors")
     actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
     assert abs(actions.mean()) < 0.3 if method == "bc" else actions.mean() > 0.45, actions.mean()
 

@@ -6,16 +6,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from dmemm.models.regression import train_dynamics, train_reward
-from dmemm.variants import get_variant
 from numpy.typing import NDArray
 
 from dmemm.config import DynamicsConfig, EvaluateConfig, RewardConfig, SegmentConfig, TrainConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.data.segments import segment
+from dmemm.inputs import Inputs
+from dmemm.methods import get_method
 from dmemm.planning.planner import Planner, load_planner
 from dmemm.planning.rollout import run_episodes
 from dmemm.tasks import Task
+from dmemm.training.mechanisms import train_dynamics, train_reward
 from dmemm.training.train import train
 from tests.checkout import staged_params
 
@@ -90,15 +91,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, name: str, seed: int) -> Planner:
     """As the pipeline trains and loads it, by params.yaml but for the task's own parameters."""
-    params, variant = staged_params(), get_variant(name)
+    params, method = staged_params(), get_method(name)
     mechanisms = {name: folder / f"{name}.safetensors" for name in ("dynamics", "reward")}
     train(
-        TASK, TrainConfig.resolve(params, TASK, variant), seed, variant=name, raw_path=folder / "raw.hdf5",
-        segments_path=folder / "segments.h5", dynamics_path=mechanisms["dynamics"], reward_path=mechanisms["reward"],
+        method, TASK, TrainConfig.resolve(params, TASK, method), seed,
+        Inputs(raw=folder / "raw.hdf5", segments=folder / "segments.h5", **mechanisms),
         output=folder / "network.safetensors", curve=folder / "curve.csv", report=folder / "report.json",
     )  # fmt: skip
-    config = EvaluateConfig.resolve(params, TASK, variant)
-    return load_planner(TASK, config, seed, model=folder / "network.safetensors", **mechanisms)
+    config = EvaluateConfig.resolve(params, TASK, method)
+    return load_planner(TASK, config, seed, Inputs(model=folder / "network.safetensors", **mechanisms))
 
 
 def planned_error(planner: Planner) -> float:

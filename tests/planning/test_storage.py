@@ -11,6 +11,7 @@ import dmemm
 from dmemm.errors import UserError
 from dmemm.planning import storage
 
+from ..checkout import staged
 from .example import OWN, TASK, planner
 
 OBSERVATIONS = np.ones((2, 4), np.float32)
@@ -145,6 +146,23 @@ def test_a_record_of_another_version_is_refused_in_one_line(tmp_path):
 def test_only_mazes_with_random_goals_plan_with_another_tasks_networks(name, protocol, folder, monkeypatch):
     task = replace(TASK, name=name, protocol=protocol)
     monkeypatch.setattr(storage, "get_task", lambda _: task)
-    found, _, paths = storage.find_planner(name, "dmemm", 3)
-    assert found == task and {path.parts[2] for path in paths.values()} == {folder}
-    assert paths["model"] == Path(f"results/models/{folder}/dmemm/seed3.safetensors")
+    found, _, inputs = storage.find_planner(name, "dmemm", 3)
+    assert found == task and inputs.dynamics == Path(f"results/dynamics/{folder}.safetensors")
+    assert inputs.model == Path(f"results/models/{folder}/dmemm/seed3.safetensors")
+
+
+def test_a_task_s_planner_has_what_guides_it_and_what_the_pipeline_has_made(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(staged("params.yaml"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(storage, "get_task", lambda _: replace(OWN, body="hopper"))
+
+    def found(variant):
+        return {name: path for name, path in vars(storage.find_planner("walk", variant, 0)[2]).items() if path}
+
+    assert found("diffuser").keys() == {"model", "plan_value"}
+    assert found("dmemm").keys() >= {"model", "dynamics"}
+    for name in ("dynamics", "reward", "value"):
+        (tmp_path / f"results/{name}").mkdir(parents=True)
+        (tmp_path / f"results/{name}/walk.safetensors").touch()
+    # For the plans' `returns` and `transition_errors`.
+    assert found("diffuser").keys() == {"model", "plan_value", "dynamics", "reward"}

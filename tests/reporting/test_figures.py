@@ -87,7 +87,7 @@ def test_one_seed_and_no_points_are_drawn_too(write_score: Any, tmp_path: Path) 
         (["lambda_tr=nan", "lambda_rd=1"], "a.png", POINTS, "lambda_tr=nan: out of range"),
         (PARAMS, "a.png", POINTS[1:], f"{HOPPER}: no scores of dmemm"),
         (PARAMS, "a.png", ("dmemm", "diffuser"), "diffuser is no point of figure 1"),
-        (PARAMS, "a.png", ("dmemm", "lambda_xx=1"), "lambda_xx=1: unknown variant"),
+        (PARAMS, "a.png", ("dmemm", "lambda_xx=1"), "lambda_xx=1: unknown method"),
         (PARAMS, "a.png", (), "no score files"),
     ],
 )

@@ -115,7 +115,7 @@ def test_without_what_its_loss_needs_it_says_so(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert train("diffuser", "m.safetensors", mechanisms=False) == 0
     assert train("dmemm", "never.safetensors", mechanisms=False) == 1
-    assert "--dynamics: this variant's loss needs it" in capsys.readouterr().err
+    assert "--dynamics: missing; the method needs this file" in capsys.readouterr().err
     assert not (folder / "never.safetensors").exists()
 
 

@@ -18,6 +18,7 @@ from dmemm.cli import main
 from dmemm.data.raw import episode_slices, read_raw
 from dmemm.envs import GOALS, make_env
 from dmemm.errors import UserError
+from dmemm.inputs import PATHS, in_pipeline
 from dmemm.tasks import get_task, read_task
 
 from ..checkout import ROOT, staged_params, tracked
@@ -44,8 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def stages(task: str) -> dict[str, Any]:
     """Run every stage for the variant `dmemm`, where the pipeline has its files, and return the score file."""
-    models = f"results/models/{task}"
-    network = f"{models}/dmemm/seed0.safetensors"
+    of_pipeline = in_pipeline(PATHS, task, "dmemm", 0)
+    network = str(of_pipeline.model)
 
     def stage(*words: str) -> None:
         assert main(list(words)) == 0
@@ -56,7 +57,7 @@ def stages(task: str) -> dict[str, Any]:
 
     def mechanism(name: str, *reads: str) -> list[str]:
         file = name.replace("-", "_")
-        weights = f"{models}/{file}.safetensors"
+        weights = str(of_pipeline.need(file))
         stage(name, task, *common, *reads, "--output", weights, "--report", f"{file}.json", "--curve", f"{file}.csv")
         return [f"--{name}", weights]
 
