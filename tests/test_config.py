@@ -95,8 +95,11 @@ def test_variants_fix_what_their_names_say():
     assert {n for n, config in plans.items() if config.objective == "plan_value"} == {"diffuser"}
     guided = {n for n, config in plans.items() if "dynamics" in config.models(get_task("hopper-medium"))}
     assert PLANNERS.keys() - guided == {"diffuser", "wo_tr_guide", "only_weighting"}
-    unmodulated = {n for n, method in PLANNERS.items() if method.trained_on == ("segments",)}
-    assert unmodulated == {"diffuser", "only_weighting"} and METHODS["only_weighting"].trained
+    learned = {n: config.models(get_task("hopper-medium")) for n, config in resolved.items()}
+    assert learned["dmemm"] == ("dynamics", "reward") and learned["wo_lambda_tr"] == ("reward",)
+    assert {n for n, models in learned.items() if not models} == {"diffuser", "only_weighting"}
+    maze = TrainConfig.resolve(PARAMS, get_task("maze2d-umaze"), METHODS["dmemm"])
+    assert maze.models(get_task("maze2d-umaze")) == ("dynamics",)  # the reward loss is for locomotion
 
 
 @pytest.mark.parametrize(
