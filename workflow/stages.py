@@ -97,9 +97,15 @@ class Pipeline:
         return kind.resolve(self.params, self.tasks[task], of_method)
 
     def settings(self, stage: str, task: str, method: str | None = None) -> list[str]:
-        """Return the parameters that a job reads as `--set` takes them, `key=value`."""
-        read = self.config(stage, task, method).read_for(self.tasks[task])
-        return [assignment(key, value) for key, value in read.items() if key not in IDLE.get(stage, ())]
+        """Return the parameters that a job reads as `--set` takes them: `key=value`, or `key.suite=value`."""
+        of_task = self.tasks[task]
+        read = self.config(stage, task, method).read_for(of_task).items()
+        by_suite = {key for key, value in self.params.items() if isinstance(value, Mapping) and of_task.suite in value}
+        return [
+            assignment(f"{key}.{of_task.suite}" if key in by_suite else key, value)
+            for key, value in read
+            if key not in IDLE.get(stage, ())
+        ]
 
     def reads(self, stage: str, task: str, method: str | None = None) -> list[str]:
         """Return the names of the files that a job reads, as in PATHS."""

@@ -28,6 +28,8 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Project:
     variant = re.search(r"```python\n(_planner\(.*\n)```", (ROOT / "docs/extend.md").read_text())
     assert task and variant
     (project.folder / task[1]).write_text(task[2])
+    (project.folder / "data/own").mkdir(parents=True)
+    (project.folder / "data/own/pendulum.hdf5").touch()  # record.py makes it
     methods = project.folder / "dmemm/methods/__init__.py"
     first = "        _planner("
     assert first in methods.read_text()
