@@ -34,7 +34,7 @@ rule evaluate:
     shell:
         "cat {input.model} > {output.scores}; echo {params.set} >> {output.scores}"
 
-rule table:
+rule table1:
     input:
         scores=SCORES,
     output:

@@ -8,7 +8,7 @@ import shutil
 from ..checkout import ROOT
 from .conftest import Project, is_clean, new_small
 
-ALL = {"train": 2, "evaluate": 2, "table": 1}
+ALL = {"train": 2, "evaluate": 2, "table1": 1}
 
 
 def seconds(project: Project) -> list[float]:
@@ -41,7 +41,7 @@ def test_failure_under_snakemake_leaves_nothing_that_looks_current(small):
     small.run("snakemake", "--quiet", "all", "--keep-going", fails=True)
     assert not is_clean(small)
     (small.folder / "fail-walker2d-medium").unlink()
-    rest = {"train": 1, "evaluate": 1, "table": 1}
+    rest = {"train": 1, "evaluate": 1, "table1": 1}
     assert small.planned() == rest
     # Either tool finishes the rest.
     assert small.ran("dvc", "repro") == rest
@@ -55,7 +55,7 @@ def test_failure_under_dvc_leaves_nothing_that_looks_current(small):
     small.run("dvc", "repro", fails=True)
     (small.folder / "fail-hopper-medium-expert").unlink()
     planned = small.planned()
-    assert planned.items() >= {"evaluate": 2, "table": 1}.items() and 1 <= planned["train"] <= 2
+    assert planned.items() >= {"evaluate": 2, "table1": 1}.items() and 1 <= planned["train"] <= 2
     small.run("snakemake", "--quiet", "all")
     assert small.table().count("lambda_tr=0.2") == 2
     assert is_clean(small)
@@ -71,7 +71,7 @@ def test_an_experiment_that_failed_is_neither_lost_nor_taken_for_another(small):
     small.run("dvc", "exp", "run", "-S", "lambda_tr=0.2", fails=True)
     # Its networks are trained, and DVC knows them; the next experiment of this value uses them.
     (small.folder / "fail").unlink()
-    assert small.ran("dvc", "exp", "run", "-S", "lambda_tr=0.2") == {"evaluate": 2, "table": 1}
+    assert small.ran("dvc", "exp", "run", "-S", "lambda_tr=0.2") == {"evaluate": 2, "table1": 1}
     (small.folder / "fail").touch()
     small.run("dvc", "exp", "run", "-S", "lambda_tr=0.3", fails=True)
     (small.folder / "fail").unlink()
@@ -127,7 +127,7 @@ def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path)
     assert clone.planned() == {}
     assert seconds(clone) == seconds(small)
     clone.set(alpha=0.5)
-    assert clone.planned() == {"evaluate": 2, "table": 1}
+    assert clone.planned() == {"evaluate": 2, "table1": 1}
 
 
 def test_what_was_edited_after_its_job_is_not_taken_for_what_ran(small):

@@ -7,7 +7,7 @@ import pytest
 
 from .conftest import TINY, Project, is_clean
 
-ALL = {"train": 2, "evaluate": 2, "table": 1}
+ALL = {"train": 2, "evaluate": 2, "table1": 1}
 # What is made of scores, of networks and of plans, with tiny settings: two tasks, one seed.
 METRICS = {"table1": 1, "table2": 1, "table3": 1, "metrics": 1}
 AFTER_SCORES = {**METRICS, "figure1": 1, "intervals": 1, "training": 1}
