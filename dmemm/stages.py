@@ -184,7 +184,7 @@ def intervals(arguments: argparse.Namespace) -> None:
 
 def training(arguments: argparse.Namespace) -> None:
     """Compare what the methods' trainings took."""
-    from dmemm.reporting.training import write_training
+    from dmemm.reporting.cost import write_training
 
     write_training(arguments.records, arguments.scores, arguments.outputs)
 
@@ -219,7 +219,7 @@ def guide(arguments: argparse.Namespace) -> None:
 
 def consistency_table(arguments: argparse.Namespace) -> None:
     """Compare the variants' plans."""
-    from dmemm.reporting.consistency import write_consistency
+    from dmemm.reporting.plan_errors import write_consistency
 
     write_consistency(arguments.consistency, arguments.outputs)
 

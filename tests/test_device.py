@@ -14,7 +14,7 @@ from snakemake.settings.enums import Quietness
 
 from dmemm import device
 from dmemm.device import choose_device
-from workflow.stages import gpus
+from workflow.pipeline import gpus
 
 from .checkout import copy_tracked
 

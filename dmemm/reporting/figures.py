@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dmemm.errors import UserError
 from dmemm.methods import get_method
 from dmemm.reporting.formats import write
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
 # Okabe and Ito's palette, told apart by colour-blind readers too; without its yellow, too pale for a line on white.

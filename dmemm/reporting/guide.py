@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dmemm.errors import UserError
 from dmemm.files import read_json
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import mean_and_standard_error
+from dmemm.reporting.rows import mean_and_standard_error
 
 _RESAMPLES = 10_000
 _CAPTION = (

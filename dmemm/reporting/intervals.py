@@ -13,7 +13,7 @@ from scipy import stats
 
 from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores
 from dmemm.tasks import get_task
 
 _RESAMPLES = 10_000

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
 from dmemm.files import read_json
-from dmemm.reporting.consistency import MEASURES as CONSISTENCY
-from dmemm.reporting.consistency import UNITS, averages, blocks
 from dmemm.reporting.figures import COLOURS
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import Row, describe, group_rows, load_scores
+from dmemm.reporting.plan_errors import MEASURES as CONSISTENCY
+from dmemm.reporting.plan_errors import UNITS, averages, blocks
+from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 MEASURES = {measure: label for measure, label in CONSISTENCY.items() if measure != "outside"} | {"score": "score"}
 _PANELS = {"simulator_error": "transition error against the simulator", "spread": "spread / data's", "score": "score"}

@@ -10,7 +10,7 @@ from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.methods import ABLATIONS, POLICIES
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
 
 Cell = str | int | float | None

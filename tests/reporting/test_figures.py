@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
 from dmemm.reporting.figures import _axis, _curve, plot_band, write_figure1
-from dmemm.reporting.scores import group_rows, load_scores
+from dmemm.reporting.rows import group_rows, load_scores
 
 PARAMS = ["lambda_tr=0.1", "lambda_rd=0.05"]
 HOPPER, WALKER = "hopper-medium-expert", "walker2d-medium-expert"

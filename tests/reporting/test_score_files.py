@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dmemm.errors import UserError
-from dmemm.reporting.scores import describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.rows import describe, group_rows, load_scores, mean_and_standard_error
 
 TASK = "hopper-medium-replay"
 

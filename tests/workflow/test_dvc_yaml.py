@@ -10,8 +10,8 @@ from dmemm.config import acting_config, training_config
 from dmemm.inputs import PATHS
 from dmemm.methods import METHODS
 from dmemm.tasks import get_task
+from workflow.pipeline import CONFIGS, IDLE, READS
 from workflow.record import STAGES as RECORDS
-from workflow.stages import CONFIGS, IDLE, READS
 
 from ..checkout import ROOT, staged
 

@@ -11,7 +11,7 @@ from dmemm.methods import ABLATIONS, METHODS, POINT, STUDY, get_method
 from dmemm.tasks import get_task, task_names
 from workflow import parameters, record
 from workflow.code import digest
-from workflow.stages import Pipeline, assignment, content, digest_of, gpus, own_files
+from workflow.pipeline import Pipeline, assignment, content, digest_of, gpus, own_files
 
 # Not `configfile:`, whose YAML takes 3e-05 (as DVC writes it) for a string and reports errors with a traceback.
 try:

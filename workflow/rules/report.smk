@@ -95,7 +95,7 @@ report_rule(
     "ranking", "1 and 2: ranking", "ranking", "dmemm.reporting.ranking", {"scores": BOTH}, reads=PUBLISHED
 )
 report_rule(
-    "training", "Training", "training", "dmemm.reporting.training",
+    "training", "Training", "training", "dmemm.reporting.cost",
     {"records": gather(RECORDS, ROWS, COLUMNS), "scores": gather(SCORES, ROWS, COLUMNS)},
 )
 
@@ -139,7 +139,7 @@ report_rule(
 PLANNING = [name for name in COLUMNS if get_method(name).plans]
 CONSISTENCY = gather(ERRORS, ROWS, PLANNING) | gather(ERRORS, config["ablation_tasks"], ABLATIONS)
 report_rule(
-    "consistency", "Are the plans possible?", "consistency-table", "dmemm.reporting.consistency",
+    "consistency", "Are the plans possible?", "consistency-table", "dmemm.reporting.plan_errors",
     {"consistency": CONSISTENCY}, figures=True, name="consistency_table",
 )
 

@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from dmemm.errors import UserError
-from dmemm.reporting.consistency import write_consistency
+from dmemm.reporting.plan_errors import write_consistency
 
 ERRORS = ("model_error", "model_error_median", "simulator_error", "simulator_error_median")
 

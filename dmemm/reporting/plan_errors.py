@@ -12,7 +12,7 @@ from dmemm.errors import UserError
 from dmemm.files import read_json
 from dmemm.reporting.figures import COLOURS, plot_band
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import mean_and_standard_error
+from dmemm.reporting.rows import mean_and_standard_error
 
 # Measure of one network → what a column says.
 MEASURES = {

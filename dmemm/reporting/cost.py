@@ -10,7 +10,7 @@ import jsonschema
 from dmemm.errors import UserError
 from dmemm.files import read_json
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.scores import NAMES, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.rows import NAMES, describe, group_rows, load_scores, mean_and_standard_error
 
 _SCHEMA = {
     "type": "object",

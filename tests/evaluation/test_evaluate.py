@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dmemm.evaluation.scores import write_scores
+from dmemm.evaluation.evaluate import write_scores
 from dmemm.files import write_json
 from dmemm.planning.rollout import Episodes
 from dmemm.score_file import Score

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dmemm.errors import UserError
-from dmemm.reporting.training import write_training
+from dmemm.reporting.cost import write_training
 
 TASK = "hopper-medium"
 
