@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: methods table1 table2 table3 figure1 all report test test-all quick paper lock install
+.PHONY: demo methods table1 table2 table3 figure1 all report test test-all quick paper lock install
 
 # Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
 # job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
@@ -29,6 +29,18 @@ methods: .venv-methods/installed
 	.venv-methods/bin/pip install --quiet --no-compile --no-deps --requirement requirements-methods.lock
 	.venv-methods/bin/$(COMPILE) .venv-methods/lib
 	touch $@
+
+# A trained planner, its score and pictures of its plans within minutes, in a folder of its own with its own params.yaml.
+SCORE := results/eval/dmemm/maze2d-umaze/seed0.json
+PICTURES := results/pictures/dmemm/maze2d-umaze/seed0
+demo: install
+	mkdir -p demo
+	ln -sfn ../Snakefile ../dmemm ../profiles ../tasks ../workflow demo
+	cp params.yaml demo
+	cd demo && python -m dmemm setting quick && python -m dmemm setting demo
+	cd demo && snakemake --cores all --quiet rules -- $(SCORE) $(PICTURES).png
+	@tail -n 1 demo/logs/evaluate/dmemm/maze2d-umaze/seed0.log
+	@ls demo/$(PICTURES).png demo/$(PICTURES).denoising.png demo/$(PICTURES).gif
 
 table1 table2 table3: install
 	snakemake --cores all results/$@.csv

@@ -1,4 +1,4 @@
-"""The two settings of params.yaml: `quick` for a laptop, `paper` for the paper's own values."""
+"""The settings of params.yaml: `quick` for a laptop, `paper` for the paper's own values, `demo` for `make demo`."""
 
 import io
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def apply_setting(name: str, path: Path) -> None:
     """Write the setting's values into `path`; its other keys, comments and layout stay as they are.
 
     Args:
-        name: `quick` or `paper`, a file of dmemm/presets.
+        name: `quick`, `paper` or `demo`, a file of dmemm/presets.
         path: a params.yaml.
 
     Raises:
