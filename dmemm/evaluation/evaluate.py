@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dmemm.config import EpisodesConfig, EvaluateConfig
-from dmemm.evaluation.scores import write_scores
+from dmemm.evaluation.scores import read_statistics, write_scores
 from dmemm.inputs import Inputs
 from dmemm.methods import Method, load_actor
 from dmemm.planning.rollout import run_episodes
@@ -22,6 +22,7 @@ def evaluate(
     output: Path,
 ) -> None:
     """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
+    statistics = read_statistics(inputs.need("statistics"))
     actor = load_actor(method, task, config, seed, inputs)
     execute: Way = config.execute if isinstance(config, EvaluateConfig) else "actions"
     episodes = {execute: run_episodes(task, actor, episodes=config.episodes, seed=seed)}
@@ -29,4 +30,4 @@ def evaluate(
         other: Way = "actions" if execute == "waypoints" else "waypoints"
         actor = load_actor(method, task, replace(config, execute=other), seed, inputs)
         episodes[other] = run_episodes(task, actor, episodes=config.episodes, seed=seed)
-    write_scores(task, method.name, seed, episodes, execute, inputs.need("statistics"), output)
+    write_scores(task, method.name, seed, episodes, execute, statistics, output)

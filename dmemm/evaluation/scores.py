@@ -2,13 +2,30 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dmemm.files import read_json
 from dmemm.planning.rollout import Episodes
-from dmemm.score_file import Outcome, Score, Way
+from dmemm.schema import read_record
+from dmemm.score_file import PROPERTIES, Outcome, Score, Way
 from dmemm.tasks import Task
+
+_STATISTICS = {
+    "data_source": PROPERTIES["data_source"],
+    "warnings": PROPERTIES["data_warnings"],
+    "score_mean": {"type": "number"},
+    "best_policy_score": PROPERTIES["best_policy_score"],
+}
+
+
+def read_statistics(path: Path) -> dict[str, Any]:
+    """Read what score files tell of the data set.
+
+    Raises:
+        UserError: the file is missing, or is none that `download` wrote.
+    """
+    return dict(read_record(path, _STATISTICS, "download"))
 
 
 def write_scores(
@@ -17,7 +34,7 @@ def write_scores(
     seed: int,
     executed: Mapping[Way, Episodes],
     execute: Way,
-    statistics_path: Path,
+    statistics: Mapping[str, Any],
     output: Path,
 ) -> None:
     """Write the score file of one evaluation.
@@ -28,10 +45,10 @@ def write_scores(
         seed: seed of the training and of the episodes.
         executed: the episodes of each way in which plans were executed.
         execute: the way whose scores count.
-        statistics_path: statistics of the data set.
+        statistics: those of the data set, see `read_statistics`.
         output: the score file, JSON.
     """
-    statistics, episodes = read_json(statistics_path), executed[execute]
+    episodes = executed[execute]
     outcomes = {way: _outcome(task, run) for way, run in executed.items()}
     # The data's rewards are for maze2d's goal; they say nothing of a random one.
     comparable = task.protocol != "multi2d"
