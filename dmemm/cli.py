@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dmemm import stages
 from dmemm.config import (
@@ -83,7 +84,7 @@ def _stage(
     parser = subcommands.add_parser(
         name, help=description, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=tuple(writes))
     command = f"dmemm {name}"
     if parameters:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
@@ -195,10 +196,27 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _check_paths(arguments: Mapping[str, Any]) -> None:
+    """Refuse an output that another option names too: it would replace what that one reads or writes.
+
+    Raises:
+        UserError: naming the file and its options.
+    """
+    named: dict[Path, str] = {}
+    written = {*arguments["writes"], "long"}
+    for option in sorted(arguments, key=written.__contains__):  # outputs last
+        values = arguments[option] if isinstance(arguments[option], list) else [arguments[option]]
+        for path in (value.resolve() for value in values if isinstance(value, Path)):
+            if path in named and option in written:
+                raise UserError(f"{path}: given as --{named[path]} and as --{option}; choose another file to write")
+            named[path] = option
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; return the exit code."""
     arguments = parser().parse_args(argv)
     try:
+        _check_paths(vars(arguments))
         arguments.run(arguments)
     except UserError as error:
         print(f"dmemm: {error}", file=sys.stderr)

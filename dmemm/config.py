@@ -5,10 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-
 from dmemm.errors import UserError
-from dmemm.files import YamlLoader, read_yaml
+from dmemm.files import parse_yaml, read_yaml
 from dmemm.methods import Method
 from dmemm.schema import check
 from dmemm.tasks import Task
@@ -53,8 +51,8 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
         if not separator:
             raise UserError(f"{assignment}: expected key=value")
         try:
-            given = yaml.load(value, YamlLoader)  # noqa: S506  (a SafeLoader)
-        except yaml.YAMLError as error:
+            given = parse_yaml(value)
+        except ValueError as error:
             raise UserError(f"{assignment}: the value is not valid YAML") from error
         changed = _put(changed, key, given)
     return check_params(changed, "command line")

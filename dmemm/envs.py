@@ -209,11 +209,17 @@ def _build(task: Task, render_mode: str | None) -> Any:
     mode = {"render_mode": render_mode} if render_mode else {}
     try:
         if ":" in task.env:
-            return load_object(task.env, key)(**task.env_arguments, **mode)
-        # Its own limit is lifted: the task has one.
-        return gym.make(task.env, max_episode_steps=-1, disable_env_checker=True, **task.env_arguments, **mode)
-    except (TypeError, gym.error.Error) as error:
-        raise UserError(f"{key}: {task.env} cannot be built: {' '.join(str(error).split())}") from error
+            env = load_object(task.env, key)(**task.env_arguments, **mode)
+        else:  # its own limit is lifted: the task has one
+            env = gym.make(task.env, max_episode_steps=-1, disable_env_checker=True, **task.env_arguments, **mode)
+    except UserError:
+        raise
+    except Exception as error:  # an environment may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{key}: {task.env} cannot be built: {reason}; correct it or env_arguments") from error
+    if not isinstance(env, gym.Env):
+        raise UserError(f"{key}: {task.env} makes no gymnasium.Env, but a {type(env).__name__}; name an environment")
+    return env
 
 
 def set_state_from_observation(env: Env, observation: NDArray[Any]) -> None:

@@ -19,10 +19,35 @@ EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 class YamlLoader(yaml.CSafeLoader):
-    """SafeLoader (the fast one) that reads numbers with an exponent as YAML 1.2 does."""
+    """SafeLoader (the fast one) that reads numbers with an exponent as YAML 1.2 does, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
+_NESTED = 100  # collections in each other; LibYAML's parser takes the process with it at some 50000
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML.
+
+    Raises:
+        ValueError: it is none, or a value is not of its tag.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, YamlLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _NESTED:
+                raise ValueError(f"more than {_NESTED} collections in each other")
+        return yaml.load(text, YamlLoader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, LookupError, AttributeError, TypeError) as error:  # PyYAML raises all of these
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 @contextmanager
@@ -30,11 +55,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` only if the block succeeds.
 
     Raises:
-        UserError: the folder or the file cannot be written (permissions, disk full).
+        UserError: the folder or the file cannot be written (permissions, disk full), or the path names no file.
     """
+    if not path.name:
+        raise UserError(f"{path}: names no file; give the path of the file to write")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # a folder that takes no files shows here, in the system's own words
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
@@ -60,9 +88,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON. NaN and infinity are refused, as JSON has neither."""
+    """Write `value` as indented JSON.
+
+    Raises:
+        UserError: a number is NaN or infinite, which JSON has not, or the file cannot be written.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not written, a number is not finite; look for outliers in the data") from error
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(text + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -75,7 +111,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror or error}; run the stage that makes it") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also what is no text, or a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run the stage that makes it again") from error
 
 
@@ -86,8 +122,8 @@ def read_yaml(path: Path) -> Any:
         UserError: the file is missing or is not YAML.
     """
     try:
-        return yaml.load(path.read_text(), YamlLoader)  # noqa: S506  (a SafeLoader)
+        return parse_yaml(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror or error}; run in the project's folder") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error

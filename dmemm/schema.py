@@ -1,14 +1,33 @@
-"""JSON Schemas of what users write: params.yaml and the task files."""
+"""JSON Schemas of what is read: params.yaml, the task files, and the JSON files that stages write for others."""
 
+import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
 
 from dmemm.errors import UserError
+from dmemm.files import read_json
+
+
+def _is_integer(checker: Any, value: Any) -> bool:
+    """JSON Schema's integers have 5.0 among them, which Python cannot count with."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    """Neither NaN nor an infinity, nor an integer too large for a float."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
+
+
+_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+Validator: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
 
 
 def check(value: Any, schema: str, source: str) -> None:
@@ -33,7 +52,30 @@ def check(value: Any, schema: str, source: str) -> None:
         raise UserError(": ".join([source, *([".".join(path)] if path else []), wrong]))
 
 
+def read_record(
+    path: Path, properties: Mapping[str, Any], stage: str, optional: Mapping[str, Any] | None = None
+) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Args:
+        path: the file.
+        properties: key → JSON Schema of its value; all are there.
+        stage: what to run again if the file is not as it must be.
+        optional: likewise, of keys that may be left out.
+
+    Raises:
+        UserError: naming the file and the first key at fault.
+    """
+    record = read_json(path)
+    schema = {"type": "object", "required": list(properties), "properties": {**properties, **(optional or {})}}
+    error = jsonschema.exceptions.best_match(Validator(schema).iter_errors(record))
+    if error is not None:
+        key = ".".join(str(part) for part in error.absolute_path)
+        wrong = " ".join(error.message.split())
+        raise UserError(f"{path}: {key + ': ' if key else ''}{wrong}; delete it and run {stage} again")
+    return record
+
+
 @cache
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    text = files("dmemm").joinpath(f"{schema}.schema.yaml").read_text()
-    return jsonschema.Draft202012Validator(yaml.safe_load(text))
+def _validator(schema: str) -> Any:
+    return Validator(yaml.safe_load(files("dmemm").joinpath(f"{schema}.schema.yaml").read_text()))

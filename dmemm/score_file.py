@@ -1,16 +1,13 @@
 """The format of a score file: what happened in the episodes of one evaluation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
-import jsonschema
-
 from dmemm.errors import UserError
-from dmemm.files import read_json, write_json
+from dmemm.files import write_json
+from dmemm.schema import read_record
 
 Way = Literal["actions", "waypoints"]
 
@@ -19,7 +16,7 @@ _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _SCORES = {**_NUMBERS, "minItems": 1}
 _SUCCESS = {"anyOf": [{"type": "null"}, {**_SCORES, "items": {"enum": [0, 1]}}]}
 _OUTCOME = {"type": "object", "required": ["scores", "success"], "properties": {"scores": _SCORES, "success": _SUCCESS}}
-_PROPERTIES = {
+PROPERTIES: dict[str, Any] = {
     "task": _TEXT,
     "variant": _TEXT,
     "seed": {"type": "integer", "minimum": 0},
@@ -39,7 +36,6 @@ _PROPERTIES = {
     "data_score": {"type": ["number", "null"]},
     "best_policy_score": {"type": ["number", "null"]},
 }
-_AGAIN = "delete it and run evaluate again"
 
 
 class Outcome(TypedDict):
@@ -107,26 +103,9 @@ class Score:
         Raises:
             UserError: the file lacks a key, a value is not a finite number, or a list is not of one value an episode.
         """
-        record = read_json(path)
-        _check(record, path)
+        record = read_record(path, PROPERTIES, "evaluate")
+        for key in ("scores", "success", "returns", "lengths"):
+            if record[key] is not None and len(record[key]) != record["episodes"]:
+                values = f"{len(record[key])} values for {record['episodes']} episodes"
+                raise UserError(f"{path}: {key}: {values}; delete it and run evaluate again")
         return cls(path, **{field.name: record[field.name] for field in fields(cls) if field.name != "path"})
-
-
-def _check(record: Any, path: Path) -> None:
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
-    if error is not None:
-        key = ".".join(str(part) for part in error.absolute_path)
-        raise UserError(f"{path}: {key + ': ' if key else ''}{' '.join(error.message.split())}; {_AGAIN}")
-    for key in ("scores", "returns", "data_score", "best_policy_score"):
-        values = record[key] if isinstance(record[key], list) else [record[key] or 0]
-        if not all(math.isfinite(value) for value in values):
-            raise UserError(f"{path}: {key}: not a finite number; {_AGAIN}")
-    for key in ("scores", "success", "returns", "lengths"):
-        if record[key] is not None and len(record[key]) != record["episodes"]:
-            raise UserError(f"{path}: {key}: {len(record[key])} values for {record['episodes']} episodes; {_AGAIN}")
-
-
-@cache
-def _validator() -> jsonschema.Draft202012Validator:
-    schema = {"type": "object", "required": list(_PROPERTIES), "properties": _PROPERTIES}
-    return jsonschema.Draft202012Validator(schema)

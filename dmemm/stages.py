@@ -30,6 +30,7 @@ from dmemm.tasks import Task, get_task
 
 ROOT = Path(__file__).parents[1]
 METHODS_ENVIRONMENT = ".venv-methods"
+SEEDS = 100_000  # each has environments of its own, see `dmemm.planning.rollout`
 
 AnyConfig = TypeVar("AnyConfig", bound=StageConfig)
 
@@ -43,6 +44,9 @@ def _resolve(
     unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in kind.parameters()]
     if unknown:
         raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(kind.parameters())}")
+    seed = getattr(arguments, "seed", 0)
+    if not 0 <= seed < SEEDS:
+        raise UserError(f"seed {seed}: use one from 0 to {SEEDS - 1}")
     task = get_task(arguments.task)
     return task, kind.resolve(override(load_params(Path("params.yaml")), arguments.assignments), task, method)
 

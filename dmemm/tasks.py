@@ -121,5 +121,6 @@ def load_object(path: str, key: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{key}: {path}: {error}; correct it, or put its module into the project's folder") from error
+    except Exception as error:  # a module of the user's may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{key}: {path}: {reason}; correct it, or put its module into the project's folder") from error

@@ -7,6 +7,7 @@ or NumPy's, and returns bool (...).
 from collections.abc import Callable
 from typing import Any
 
+from dmemm.errors import UserError
 from dmemm.tasks import FOLDER, Task, load_object
 
 
@@ -29,8 +30,25 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
         task: names it.
         center: of the states' normaliser, shape (Ds,).
         scale: its scale, shape (Ds,).
+
+    Raises:
+        UserError: there is no such function; or, when it is called, that it does not tell states.
     """
     if not task.terminal:
         return None
-    terminal = load_object(task.terminal, f"{FOLDER}/{task.name}.yaml: terminal")
-    return lambda states: terminal(states * scale + center)
+    key = f"{FOLDER}/{task.name}.yaml: terminal"
+    terminal = load_object(task.terminal, key)
+
+    def ended(states: Any) -> Any:
+        try:
+            told = terminal(states * scale + center)
+            if told.shape != states.shape[:-1] or not str(told.dtype).endswith("bool"):
+                raise ValueError(f"{told.dtype} of shape {tuple(told.shape)} for states {tuple(states.shape)}")
+        except Exception as error:  # a function of the user's may raise anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(
+                f"{key}: {task.terminal}: {reason}; it takes states (..., Ds) and returns bool (...)"
+            ) from error
+        return told
+
+    return ended

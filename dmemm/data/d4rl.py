@@ -34,7 +34,7 @@ def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
     name = Path(known["file"]).name
     path = cache_folder() / name
     record = path.with_name(f"{name}.sha256")
-    expected = known.get("sha256") or (record.read_text().split()[0] if record.is_file() else None)
+    expected = known.get("sha256") or (_recorded(record) if record.is_file() else None)
     if path.is_file():
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -47,6 +47,13 @@ def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
         with replacing(record) as temporary:
             temporary.write_text(f"{found}  {name}\n")
     return path
+
+
+def _recorded(record: Path) -> str:
+    words = record.read_text(errors="replace").split()
+    if not words:
+        raise UserError(f"{record}: holds no SHA-256; delete it, and the data set beside it unless you trust that")
+    return words[0]
 
 
 def differences(statistics: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:

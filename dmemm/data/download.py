@@ -43,6 +43,8 @@ def download(task: Task, config: DownloadConfig, output: Path, statistics_output
         blocks = minari.read_blocks(entry, task)
     else:
         path = d4rl.find(entry, config.d4rl_mirrors) if source == "d4rl" else Path(entry).expanduser()
+        if path.resolve() in (output.resolve(), statistics_output.resolve()):
+            raise UserError(f"{path}: is the data set itself; choose another file to write")
         blocks = hdf5.read_blocks(path, task, source)
     warnings: list[str] = []
     write_raw(output, _fitted(blocks, task, warnings))

@@ -40,7 +40,7 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
             raise UserError(f"{path}: holds no transitions; {remedy}")
         successors = "next_observations" in arrays and not task.is_maze
         row = max(1, int(np.prod(arrays["observations"].shape[1:])) * arrays["observations"].dtype.itemsize)
-        step = max(1, _BLOCK // row)
+        step, found = max(1, _BLOCK // row), False
         for start in range(0, length, step):
             stop = min(start + step, length)
             columns = {key: _rows(array, key, start, stop if successors else stop + 1) for key, array in arrays.items()}
@@ -50,14 +50,21 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
             raw = RawData(**columns, data_source=data_source, task=task.name)
             if len(raw.rewards):
                 check_raw(raw, f"{path}: rows {start} to {stop - 1}", remedy)
+                found = True
                 yield raw
+        if not found:
+            raise UserError(f"{path}: holds no transitions whose next state is known; {remedy}")
 
 
 def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
     values = array[start:stop]
     if key in ("rewards", "terminals", "timeouts") and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]  # a column where a vector is meant
+    if values.ndim != (2 if key.endswith("tions") else 1):
+        raise UserError(f"{array.file.filename}: {key} have shape {array.shape}; mend the data set")
     if key in ("terminals", "timeouts"):
+        if not np.isin(values, (0, 1)).all():
+            raise UserError(f"{array.file.filename}: {key} hold other values than 0 and 1; mend the data set")
         return values.astype(np.bool_)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the check tells
         return values.astype(np.float32)

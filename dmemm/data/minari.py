@@ -25,27 +25,48 @@ def read_blocks(ids: Sequence[str], task: Task) -> Iterator[RawData]:
     mazes get their own frame, and the rewards of maze2d's goal.
 
     Raises:
-        UserError: no network, no such data set, or observations and actions that are no vectors.
+        UserError: no network, no such data set, a damaged one, or observations and actions that are no vectors.
     """
     for name in ids:
-        for episode in _load(name).iterate_episodes():
-            states, actions = _states(episode.observations, task, name), np.asarray(episode.actions)
-            if len(actions) == 0:
-                continue
-            if task.is_maze:
-                states, actions = from_point_maze(task.body, states, actions)
-                distance = np.linalg.norm(states[1:, :2] - GOALS[task.body], axis=1)
-                rewards = (distance <= GOAL_RADIUS).astype(np.float32)
-            else:
-                rewards = np.asarray(episode.rewards, np.float32)
-            terminals, timeouts = np.asarray(episode.terminations, np.bool_), np.zeros(len(actions), np.bool_)
-            timeouts[-1] = not terminals[-1]  # an episode ends where its record does
-            raw = RawData(
-                states[:-1].astype(np.float32), actions.astype(np.float32), rewards, terminals, timeouts,
-                states[1:].astype(np.float32), "minari", task.name,
-            )  # fmt: skip
-            check_raw(raw, f"{name}: episode {episode.id}", "choose another data set")
-            yield raw
+        for episode in _episodes(name):
+            where = f"{name}: episode {episode.id}"
+            try:
+                raw = _transitions(episode, task, name)
+            except (LookupError, TypeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"{where}: unlike {task.env}'s ({reason}); choose another data set") from error
+            if raw is not None:
+                check_raw(raw, where, "choose another data set")
+                yield raw
+
+
+def _episodes(name: str) -> Iterator[Any]:
+    """The episodes of a data set; what h5py raises for a damaged one becomes one line."""
+    data = _load(name)
+    try:
+        yield from data.iterate_episodes()
+    except (OSError, RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
+        reason, folder = " ".join(str(error).split()), get_dataset_path(name)
+        raise UserError(f"{name}: damaged ({reason}); delete {folder}, and record or download it again") from error
+
+
+def _transitions(episode: Any, task: Task, name: str) -> RawData | None:
+    """Those of an episode; None if it has none."""
+    states, actions = _states(episode.observations, task, name), np.asarray(episode.actions)
+    if len(actions) == 0:
+        return None
+    if task.is_maze:
+        states, actions = from_point_maze(task.body, states, actions)
+        distance = np.linalg.norm(states[1:, :2] - GOALS[task.body], axis=1)
+        rewards = (distance <= GOAL_RADIUS).astype(np.float32)
+    else:
+        rewards = np.asarray(episode.rewards, np.float32)
+    terminals, timeouts = np.asarray(episode.terminations, np.bool_), np.zeros(len(actions), np.bool_)
+    timeouts[-1] = not terminals[-1]  # an episode ends where its record does
+    return RawData(
+        states[:-1].astype(np.float32), actions.astype(np.float32), rewards, terminals, timeouts,
+        states[1:].astype(np.float32), "minari", task.name,
+    )  # fmt: skip
 
 
 def _states(observations: Any, task: Task, name: str) -> np.ndarray[Any, Any]:

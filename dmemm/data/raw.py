@@ -170,7 +170,14 @@ def reading(path: Path, remedy: str = REMAKE) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:  # h5py raises all of these
+    except (
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+        MemoryError,
+    ) as error:  # h5py raises all of these
         raise UserError(
             f"{path}: damaged or not an HDF5 data set ({' '.join(str(error).split())}); {remedy}"
         ) from error

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from dmemm.config import SegmentConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import OUTDATED, STORAGE, RawData, episode_slices, read_raw
+from dmemm.data.raw import OUTDATED, STORAGE, RawData, dataset, episode_slices, read_raw, reading, same_data
 from dmemm.errors import UserError
 from dmemm.files import replacing
 from dmemm.tasks import Task
+
+_REMAKE = "delete it and run `segment` again"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,32 @@ class Segments:
     held_out: NDArray[np.bool_]
     normaliser: Normaliser
     data: str
+
+    def require(self, path: Path, raw: RawData, raw_path: Path) -> None:
+        """Refuse windows, read from `path`, that were not made of `raw`.
+
+        Raises:
+            UserError: the file is of other data, or its windows are none of these.
+        """
+        same_data(path, self.data, raw_path, raw.digest)
+        dim = raw.actions.shape[1] + raw.observations.shape[1]
+        if int((self.starts + self.lengths).max()) > len(raw.rewards) or len(self.normaliser.center) != dim:
+            raise UserError(f"{path}: windows that {raw_path} does not have; {_REMAKE}")
+
+    def fault(self) -> str:
+        """What is wrong with windows that were read, whatever the data; empty if nothing is."""
+        columns = (self.starts, self.lengths, self.returns, self.weights, self.held_out)
+        parts = [getattr(self.normaliser, name) for name in Normaliser.names()]
+        if any(x.shape != (len(self.starts),) for x in columns) or any(x.shape != parts[0].shape for x in parts):
+            return "arrays of shapes that do not belong together"
+        if not all(np.isfinite(x).all() for x in (*columns, *parts)):
+            return "a number that is not finite"
+        if any(x.dtype.kind != "i" for x in columns[:2]) or self.held_out.dtype != np.bool_:
+            return "numbers of another kind"
+        if len(self.starts) == 0 or self.held_out.all():
+            return "no windows to learn from"
+        inside = (self.starts >= 0) & (self.lengths >= 1) & (self.lengths <= self.horizon)
+        return "" if inside.all() and (self.normaliser.scale > 0).all() else "windows or scales out of range"
 
 
 def normaliser_kind(task: Task) -> Literal["gaussian", "limits"]:
@@ -118,19 +146,15 @@ def read_segments(path: Path) -> Segments:
     Raises:
         UserError: the file is missing, damaged, of another layout or of an earlier version.
     """
-    try:
-        with h5py.File(path) as file:
-            if "data" not in file.attrs:
-                raise UserError(f"{path}: {OUTDATED}")
-            return Segments(
-                int(file.attrs["horizon"]),
-                file["starts"][:],
-                file["lengths"][:],
-                file["returns"][:],
-                file["weights"][:],
-                file["held_out"][:],
-                Normaliser(*(file[f"normaliser/{name}"][:] for name in Normaliser.names())),
-                str(file.attrs["data"]),
-            )
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path}: not a segments file ({error}); delete it and run `segment` again") from error
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the stage that makes it")
+    with reading(path, _REMAKE) as file:
+        if "data" not in file.attrs:
+            raise UserError(f"{path}: {OUTDATED}")
+        arrays = {name: dataset(file, name)[:] for name in ("starts", "lengths", "returns", "weights", "held_out")}
+        normaliser = Normaliser(*(dataset(file, f"normaliser/{name}")[:] for name in Normaliser.names()))
+        horizon, data = int(file.attrs["horizon"]), str(file.attrs["data"])
+        segments = Segments(horizon=horizon, normaliser=normaliser, data=data, **arrays)
+    if fault := segments.fault():
+        raise UserError(f"{path}: holds {fault}; {_REMAKE}")
+    return segments

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.conditioning import Conditioning
 from dmemm.diffusion.process import Process
-from dmemm.errors import UserError
 from dmemm.models.mlp import PlanMlp
-from dmemm.models.storage import load_artifact, save_weights
+from dmemm.models.storage import load_artifact, rebuilding, save_weights
 from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
 
@@ -36,6 +35,9 @@ class DiffusionModel(nn.Module):
         """Build the network and the process on `device`."""
         super().__init__()
         self.header = header
+        for name in ("action_dim", "observation_dim", "horizon", "diffusion_steps"):
+            if int(header[name]) < 1:
+                raise ValueError(f"{name} is {header[name]}")
         self.action_dim = int(header["action_dim"])
         self.horizon = int(header["horizon"])
         self.predict = str(header["predict"])
@@ -83,11 +85,7 @@ class DiffusionModel(nn.Module):
             UserError: the file is missing, damaged, or of another version.
         """
         tensors, header = load_artifact(path, "DiffusionModel")
-        try:
+        with rebuilding(path):
             model = cls(header, device)
             model.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: of another version of dmemm ({str(error).splitlines()[0]}); train again"
-            ) from error
         return model.requires_grad_(False).eval()

@@ -8,7 +8,8 @@ from typing import Any
 
 from dmemm.config import CalibrateConfig
 from dmemm.errors import UserError
-from dmemm.files import read_json, write_json
+from dmemm.evaluation.scores import read_statistics
+from dmemm.files import write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
 from dmemm.planning.planner import Planner
@@ -33,7 +34,7 @@ def calibrate(
     Raises:
         UserError: as `evaluate`.
     """
-    source = read_json(inputs.need("statistics"))["data_source"]
+    source = read_statistics(inputs.need("statistics"))["data_source"]
     models = load_models(inputs)
     tried: list[dict[str, Any]] = []
     for shown, setting in settings(task, config).items():

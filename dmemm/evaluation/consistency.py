@@ -27,6 +27,7 @@ from dmemm.files import write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import METHODS, Method, load_actor
 from dmemm.models.mechanisms import DynamicsEnsemble, load_mechanism
+from dmemm.models.storage import rebuilding
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -64,7 +65,9 @@ def consistency(
     held_out.require(inputs.need("dynamics"), dynamics.header["data"])
     result = held_out.compare(actor.plan_from)
     if method.is_planner:
-        loss = _diffusion_loss(actor.model, held_out.draw(_LOSS_WINDOWS), seed)
+        with rebuilding(inputs.need("model")):
+            trained = TrainConfig(**{field.name: header[field.name] for field in fields(TrainConfig)})
+        loss = _diffusion_loss(actor.model, trained, held_out.draw(_LOSS_WINDOWS), seed)
         result = {"diffusion_loss": loss, **result}
     write_record(task, method.name, seed, result, output)
 
@@ -89,7 +92,7 @@ class HeldOut:
         self.task, self.dynamics = task, dynamics
         raw, segments = read_raw(raw_path), read_segments(segments_path)
         self._raw_path, self._data = raw_path, raw.digest
-        self.require(segments_path, segments.data)
+        segments.require(segments_path, raw, raw_path)
         self.data_source, self.normaliser = raw.data_source, segments.normaliser
         self._windows = Windows(raw, segments, task, device)
         self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
@@ -150,9 +153,8 @@ def _deviation(states: Array) -> float:
     return float(np.sqrt(states.var(axis=0, ddof=1).mean()))
 
 
-def _diffusion_loss(model: DiffusionModel, batch: Batch, seed: int) -> float:
+def _diffusion_loss(model: DiffusionModel, config: TrainConfig, batch: Batch, seed: int) -> float:
     """The plain loss of eq. 5, in the units of what the network predicts: compare networks that predict alike."""
-    config = TrainConfig(**{field.name: model.header[field.name] for field in fields(TrainConfig)})
     objective = Objective(replace(config, weighting=False, first_action_weight=1.0), model, None, None)
     with torch.no_grad():
         return objective.terms(batch, torch.Generator(batch.tau.device).manual_seed(seed))["wdiff"].item()

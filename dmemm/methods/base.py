@@ -22,7 +22,7 @@ from dmemm.errors import UserError
 from dmemm.files import write_csv, write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
-from dmemm.models.storage import load_artifact, save_weights
+from dmemm.models.storage import load_artifact, rebuilding, save_weights
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -132,8 +132,13 @@ class Policy(nn.Module):
         """The next action in each environment, as `dmemm.planning.planner.Planner.act`.
 
         Raises:
-            UserError: an observation or an action is not finite.
+            UserError: an observation or an action is not finite, or observations are none of the policy's task.
         """
+        if observations.shape[1:] != (self.observation_dim,):
+            raise UserError(
+                f"observations have shape {observations.shape}, not (batch, {self.observation_dim}) as the "
+                f"data of {self.header['task']}, which the method was trained on; use its task"
+            )
         running = np.ones(len(observations), dtype=bool) if running is None else running
         with torch.no_grad():
             decided = self.decide(self.normalise(observations), self.normalise_goals(goals), running)
@@ -195,10 +200,12 @@ def load(method: Method, task: Task, config: EpisodesConfig, seed: int, inputs: 
     Raises:
         UserError: the file is missing, damaged, of another method or of an earlier version.
     """
-    tensors, header = load_artifact(inputs.need("model"), method.name)
+    path = inputs.need("model")
+    tensors, header = load_artifact(path, method.name)
     header = {key: value for key, value in header.items() if key != "kind"}
-    policy: Policy = import_module(method.implementation).Policy(task, header)
-    policy.load_state_dict(tensors)
-    policy.requires_grad_(False).eval().to(choose_device())
-    policy.start(seed)
+    with rebuilding(path):
+        policy: Policy = import_module(method.implementation).Policy(task, header)
+        policy.load_state_dict(tensors)
+        policy.requires_grad_(False).eval().to(choose_device())
+        policy.start(seed)
     return policy

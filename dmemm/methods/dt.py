@@ -21,6 +21,8 @@ _REWARD_SCALE = 0.001  # published, for these; elsewhere the target becomes 1
 class Policy(offline.Policy):
     """Acts on the last steps of each environment, and on the return that is still wanted."""
 
+    inputs = ("observations", "actions", "returns", "timesteps", "mask")
+
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Make room for the graph."""
         super().__init__(task, header)

@@ -37,6 +37,7 @@ class Policy(base.Policy):
         graph: uint8, the bytes of the ONNX file.
     """
 
+    inputs: tuple[str, ...] = ("observations",)  # of the graph
     graph: Tensor
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
@@ -53,14 +54,31 @@ class Policy(base.Policy):
         """Read the graph; the seed is that of its random operators (BCQ and BEAR draw actions and take the best)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it has to say of a damaged graph is in the exception
         onnxruntime.set_seed(seed)
         content = self.graph.cpu().numpy().tobytes()
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises errors of its own kinds
+            raise ValueError(f"its graph: {' '.join(str(error).split())}") from error
+        names = tuple(node.name for node in self.session.get_inputs())
+        if names != self.inputs:
+            raise ValueError(f"its graph takes {', '.join(names)}, not {', '.join(self.inputs)}")
 
     def run(self, **inputs: NDArray[Any]) -> Tensor:
-        """The graph's actions, normalised as the policy's, shape (batch, Da)."""
-        (actions,) = self.session.run(None, inputs)
+        """The graph's actions, normalised as the policy's, shape (batch, Da).
+
+        Raises:
+            UserError: the graph does not take the inputs, or gives no actions for them.
+        """
+        batch = len(next(iter(inputs.values())))
+        try:
+            (actions,) = self.session.run(None, inputs)
+            if actions.shape != (batch, self.action_dim):
+                raise ValueError(f"actions of shape {actions.shape}, not {(batch, self.action_dim)}")
+        except Exception as error:  # onnxruntime raises errors of its own kinds
+            reason = " ".join(str(error).split())
+            raise UserError(f"the policy's graph gives no actions ({reason}); train the method anew") from error
         share = (torch.as_tensor(actions, device=self.low.device) + 1) / 2
         return self.low + share * (self.high - self.low)
 

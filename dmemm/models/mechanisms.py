@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dmemm.device import choose_device
-from dmemm.models.storage import load_artifact
+from dmemm.models.storage import load_artifact, rebuilding
 
 # Bounds of the log-variance, in units of the standardised target (Chua et al., 2018, bound it softly likewise). The
 # lower one keeps the density, and with it the guidance gradient, finite on noiseless data.
@@ -195,8 +195,9 @@ def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
         UserError: the file is missing, damaged, of another kind or of an earlier version.
     """
     tensors, header = load_artifact(path, kind.__name__)
-    sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
-    model = kind(**sizes)
-    model.header |= {"task": header["task"], "data": header["data"]}
-    model.load_state_dict(tensors)
+    with rebuilding(path):
+        sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
+        model = kind(**sizes)
+        model.header |= {"task": header["task"], "data": header["data"]}
+        model.load_state_dict(tensors)
     return model.requires_grad_(False).eval().to(choose_device())

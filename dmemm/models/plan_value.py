@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dmemm.errors import UserError
 from dmemm.models.embedding import sinusoidal
-from dmemm.models.storage import load_artifact, save_weights
+from dmemm.models.storage import load_artifact, rebuilding, save_weights
 
 _WIDTH = 256
 _EMBEDDING = 32  # of the diffusion step
@@ -56,11 +55,7 @@ class PlanValue(nn.Module):
             UserError: the file is missing, damaged or of another version.
         """
         tensors, header = load_artifact(path, "PlanValue")
-        try:
+        with rebuilding(path):
             model = cls(header)
             model.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: of another version of dmemm ({str(error).splitlines()[0]}); train again"
-            ) from error
         return model.requires_grad_(False).eval().to(device)

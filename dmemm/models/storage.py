@@ -1,7 +1,8 @@
 """Weights on disk: safetensors with a JSON header, never a pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("dmemm", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot read weights ({error}); delete it and run the stage that makes it") from error
+    except (OSError, SafetensorError, ValueError, RecursionError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot read weights ({reason}); delete it and run the stage that makes it") from error
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: its header is no mapping; delete it and run the stage that makes it")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds {header.get('kind', 'unknown weights')}, but {kind} was expected")
     return tensors, header
@@ -43,9 +47,26 @@ def load_artifact(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, A
     """Read what a stage learned from raw data: the header's `data` is their digest, `task` whose they were.
 
     Raises:
-        UserError: as `load_weights`, or the file is of an earlier version, which did not say.
+        UserError: as `load_weights`, a weight is not finite, or the file is of an earlier version, which did not say.
     """
     tensors, header = load_weights(path, kind)
     if "data" not in header:
         raise UserError(f"{path}: {OUTDATED}")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; delete it and run the stage that makes it")
     return tensors, header
+
+
+@contextmanager
+def rebuilding(path: Path) -> Iterator[None]:
+    """Build a module from what `load_artifact` read; a header or tensors that do not make it up become one line.
+
+    Raises:
+        UserError: a key is missing, or a value or a shape is another.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: of another version of dmemm ({reason}); train again") from error

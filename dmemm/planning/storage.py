@@ -1,7 +1,7 @@
 """A planner's models on disk: those of the project, and the folder that `Planner.save` writes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from dmemm.models.mechanisms import (
 )
 from dmemm.models.plan_value import PlanValue
 from dmemm.models.storage import save_weights
+from dmemm.schema import check
 from dmemm.tasks import Task, get_task
 
 _PLANNER = "planner.json"
@@ -58,6 +59,7 @@ def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:
     source, record = folder / _PLANNER, read_json(folder / _PLANNER)
     try:
         task, config = Task(**record["task"]), EvaluateConfig(**record["config"])
+        _check(task, config, str(source))
     except (KeyError, TypeError) as error:
         raise UserError(f"{source}: of another version of dmemm ({error}); save the planner again") from error
     for key, name in (("env", task.env), ("terminal", task.terminal)):
@@ -66,6 +68,19 @@ def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:
             raise UserError(f"{source}: {key}: module {module} not found; put it beside your script or on PYTHONPATH")
     found = {name: path for name, file in _FILES.items() if (path := folder / file).is_file()}
     return task, config, Inputs(**{"model": folder / _FILES["model"], **found})
+
+
+def _check(task: Task, config: EvaluateConfig, source: str) -> None:
+    """Check a record's values: they are those of a task file that gives every parameter of its own."""
+    values = {
+        **vars(task),
+        "parameters": {"horizon": 4, **task.parameters, **vars(config)},
+    }  # the horizon is the network's
+    defaults = {"name": task.name} | {f.name: f.default for f in fields(Task) if f.default is not MISSING}
+    defaults["env_arguments"] = {}
+    check(
+        {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}, "task", source
+    )
 
 
 def _is_installed(module: str) -> bool:
@@ -138,7 +153,16 @@ def load_models(inputs: Inputs) -> dict[str, Any]:
         "value": load_mechanism(ValueModel, inputs.value) if inputs.value else None,
         "plan_value": PlanValue.load(inputs.plan_value, device) if inputs.plan_value else None,
     }
+    sizes = {key: int(network.header[key]) for key in ("observation_dim", "action_dim")}
+    sizes["transition_dim"] = sum(sizes.values())
     for name, loaded in models.items():
-        if loaded is not None:
-            same_data(inputs.need(name), loaded.header["data"], inputs.need("model"), network.header["data"])
+        if loaded is None:
+            continue
+        same_data(inputs.need(name), loaded.header["data"], inputs.need("model"), network.header["data"])
+        for key in sizes.keys() & loaded.header.keys():
+            if loaded.header[key] != sizes[key] and not (name == "value" and key == "action_dim"):
+                raise UserError(
+                    f"{inputs.need(name)}: {key} is {loaded.header[key]}, {sizes[key]} in {inputs.need('model')};"
+                    " run the stages that make the two again"
+                )
     return {"model": network, **models}

@@ -5,24 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from dmemm.errors import UserError
-from dmemm.files import read_json
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.rows import NAMES, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.schema import read_record
 
-_SCHEMA = {
-    "type": "object",
-    "required": ["task", "variant", "seed", "steps", "parameters", "seconds"],
-    "properties": {
-        "task": {"type": "string"},
-        "variant": {"type": "string"},
-        "seed": {"type": "integer"},
-        "steps": {"type": ["integer", "null"]},
-        "parameters": {"type": "integer"},
-        "seconds": {"type": "number"},
-    },
+_PROPERTIES = {
+    "task": {"type": "string"},
+    "variant": {"type": "string"},
+    "seed": {"type": "integer"},
+    "steps": {"type": ["integer", "null"]},
+    "parameters": {"type": "integer"},
+    "seconds": {"type": "number"},
 }
 _CAPTION = (
     "Training of each method, of the network itself: the transition ensemble and the reward model that DMEMM's variants"
@@ -45,11 +39,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
     rows = group_rows(load_scores(scores))
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in records:
-        record = read_json(path)
-        try:
-            jsonschema.validate(record, _SCHEMA)
-        except jsonschema.ValidationError as error:
-            raise UserError(f"{path}: {error.message}; delete it and train again") from error
+        record = read_record(path, _PROPERTIES, "train")
         runs.setdefault((record["task"], record["variant"]), []).append(record)
     lines = []
     for row in rows:

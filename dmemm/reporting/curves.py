@@ -1,5 +1,6 @@
 """Learning curves: the losses of every network along its training."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
     """
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
+        if len(path.parts) < 3:
+            raise UserError(f"{path}: of no task and method; its path must end with TASK/METHOD/FILE")
         task, variant = path.parts[-3:-1]
         tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
         first, last = tasks[task][variant][0], tasks[task][variant][-1]
@@ -48,12 +51,15 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
 
 def _read(path: Path, columns: Sequence[str]) -> Curve:
     try:
-        curve = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings(action="error"):  # of a file without rows
+            curve = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
+    except (OSError, ValueError, UserWarning) as error:
         raise UserError(f"{path}: cannot read: {' '.join(str(error).split())}; run train again") from error
     missing = [column for column in columns if column not in (curve.dtype.names or ())]
     if missing:
         raise UserError(f"{path}: no column {missing[0]}; run train again")
+    if len(curve) == 0:
+        raise UserError(f"{path}: has no rows; run train again")
     return curve
 
 

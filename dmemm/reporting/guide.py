@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dmemm.errors import UserError
-from dmemm.files import read_json
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.rows import mean_and_standard_error
+from dmemm.schema import read_record
 
 _RESAMPLES = 10_000
 _CAPTION = (
@@ -22,6 +22,24 @@ _CAPTION = (
     " the seeds and of the episodes of each (with one seed, for its network only); equal scores count half. The best"
     " of many looks better than it is: its score in Tables 1 and 2 is of other episodes. –: plays no part."
 )
+_SETTING = {
+    "type": "object",
+    "required": ["setting", "scores", "plans", "planning_seconds"],
+    "properties": {
+        "setting": {"type": "object"},
+        "scores": {"type": ["array", "null"], "items": {"type": "number"}},
+        "plans": {"type": "integer"},
+        "planning_seconds": {"type": "number"},
+    },
+}
+_PROPERTIES = {
+    "task": {"type": "string"},
+    "variant": {"type": "string"},
+    "seed": {"type": "integer"},
+    "data_source": {"type": "string"},
+    "episodes": {"type": "integer", "minimum": 1},
+    "settings": {"type": "array", "items": _SETTING},
+}
 Record = Mapping[str, Any]
 Line = dict[str, Any]
 Ranked = Mapping[tuple[str, str], Sequence[Line]]  # by task and variant
@@ -39,7 +57,7 @@ def write_guide(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """
     groups: dict[tuple[str, str], dict[Path, Record]] = {}
     for path in paths:
-        record = read_json(path)
+        record = read_record(path, _PROPERTIES, "calibrate")
         groups.setdefault((record["task"], record["variant"]), {})[path] = record
     ranked = {}
     for group, records in groups.items():
@@ -135,6 +153,12 @@ def _check(records: Mapping[Path, Record]) -> None:
         ):
             if ours != theirs:
                 raise UserError(f"{path}: other {key} than in {first_path}; calibrate both alike")
+        for number, tried in enumerate(record["settings"]):
+            scores = tried["scores"] if number else tried["scores"] or []  # params.yaml's own never fails
+            if scores is not None and (len(scores) != record["episodes"] or tried["plans"] < 1):
+                raise UserError(f"{path}: settings.{number}: not of {record['episodes']} episodes; calibrate again")
+        if not record["settings"]:
+            raise UserError(f"{path}: settings: there are none; calibrate again")
 
 
 def _lines(ranked: Ranked) -> list[Line]:

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.files import read_json
 from dmemm.reporting.figures import COLOURS, plot_band
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.rows import mean_and_standard_error
+from dmemm.schema import read_record
 
 # Measure of one network → what a column says.
 MEASURES = {
@@ -31,7 +31,26 @@ UNITS = (
     " open loop: after the plan's last action, executed from its first state; spread: of the plans' states, the data's"
     " is 1; in walls: share of a maze's plans that leave its free space."
 )
+_MEASURED = {"anyOf": [{"type": ["number", "null"]}, {"type": "array", "minItems": 1, "items": {"type": "number"}}]}
+_VALUES = dict.fromkeys(MEASURES, _MEASURED) | {"open_loop_error": {**_MEASURED, "not": {"type": "number"}}}
+_PROPERTIES = {
+    "task": {"type": "string"},
+    "variant": {"type": "string"},
+    "seed": {"type": "integer"},
+    "data_source": {"type": "string"},
+    "open_loop_error": _VALUES["open_loop_error"],
+    "data": {"type": "object", "properties": _VALUES},
+}
 Record = dict[str, Any]
+
+
+def read_consistency(path: Path) -> Record:
+    """Read a file of `consistency`.
+
+    Raises:
+        UserError: it lacks a key, or a value is of another kind.
+    """
+    return dict(read_record(path, _PROPERTIES, "consistency", optional=_VALUES))
 
 
 def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -46,7 +65,7 @@ def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """
     groups: dict[str, dict[str, list[Record]]] = {}
     for path in paths:
-        record = read_json(path)
+        record = read_consistency(path)
         groups.setdefault(record["task"], {}).setdefault(record["variant"], []).append(record)
     lines = []
     for task, variants in groups.items():

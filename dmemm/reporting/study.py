@@ -8,11 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.files import read_json
 from dmemm.reporting.figures import COLOURS
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.plan_errors import MEASURES as CONSISTENCY
-from dmemm.reporting.plan_errors import UNITS, averages, blocks
+from dmemm.reporting.plan_errors import UNITS, averages, blocks, read_consistency
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 MEASURES = {measure: label for measure, label in CONSISTENCY.items() if measure != "outside"} | {"score": "score"}
@@ -31,7 +30,9 @@ def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Se
         UserError: the files do not belong together, or cannot be read or written.
     """
     rows = group_rows(load_scores(scores))
-    measured = {(record["task"], record["variant"], record["seed"]): record for record in map(read_json, consistency)}
+    measured = {
+        (record["task"], record["variant"], record["seed"]): record for record in map(read_consistency, consistency)
+    }
     lines = [_line(row, variant, measured) for row in rows for variant in row.variants]
     caption = (
         "What the network predicts - estimator - weight of levels - λ_tr; `plain` is Diffuser's training. No weights of"
@@ -69,6 +70,8 @@ def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:
         own = [line for line in lines if line["task"] == row.task]
         for (measure, label), axes in zip(_PANELS.items(), axes_row, strict=True):
             for line in own:
+                if not line[measure]:  # nobody can put the simulator of a task of one's own into a planned state
+                    continue
                 plain = line["variant"].endswith("-plain")
                 axes.errorbar(
                     float(line[measure]),

@@ -233,12 +233,12 @@ def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            lines = list(reader)
+            columns, lines = reader.fieldnames or (), list(reader)
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror or error}; run the stage that makes it") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid CSV ({error}); restore it or make it again") from error
-    missing = [column for column in required if column not in (reader.fieldnames or ())]
+    missing = [column for column in required if column not in columns]
     if missing:
         raise UserError(f"{path}: no column {missing[0]}; restore the file or make it again")
     if any(None in line or None in line.values() for line in lines):
@@ -248,6 +248,9 @@ def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
 
 def _number(text: str, path: Path, column: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise UserError(f"{path}: {column}: {text!r} is no number; restore the file or make it again") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{path}: {column}: {text!r} is no number; restore the file or make it again")
+    return value

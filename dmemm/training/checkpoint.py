@@ -105,7 +105,7 @@ class TrainingState:
             tensors, header = load_weights(path, "Checkpoint")
         except UserError:
             return False
-        if header["identity"] != identity:
+        if header.get("identity") != identity:
             return False
         with torch.no_grad():
             for index, parameter in enumerate(self.parameters):

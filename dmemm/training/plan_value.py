@@ -47,8 +47,8 @@ def train_plan_value(
         raise UserError(f"{task.name}: has a goal, which is in its plans; `plan-value` is for tasks without one")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
     value = load_mechanism(ValueModel, value_path)
-    for path, data in ((segments_path, segments.data), (value_path, value.header["data"])):
-        same_data(path, data, raw_path, raw.digest)
+    segments.require(segments_path, raw, raw_path)
+    same_data(value_path, value.header["data"], raw_path, raw.digest)
     targets = window_returns(task, raw, config, value)
     model, rows = fit_plan_value(task, raw, segments, targets, config)
     model.save(output)

@@ -51,7 +51,7 @@ def train(
     device = choose_device()
     raw_path, segments_path = inputs.need("raw"), inputs.need("segments")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
-    same_data(segments_path, segments.data, raw_path, raw.digest)
+    segments.require(segments_path, raw, raw_path)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     model = DiffusionModel(

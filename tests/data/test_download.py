@@ -150,7 +150,12 @@ def test_rows_without_successors_are_paired_within_episodes_whatever_the_blocks(
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(hdf5, "_BLOCK", 11 * 8 * block)
         path = write(Path(folder) / "a.hdf5", columns)
-        blocks = list(hdf5.read_blocks(path, own(path, MAZE if maze else HOPPER), "own"))
+        reading = hdf5.read_blocks(path, own(path, MAZE if maze else HOPPER), "own")
+        if not expected:
+            with pytest.raises(UserError, match="holds no transitions whose next state is known"):
+                list(reading)
+            return
+        blocks = list(reading)
     keys = ("observations", "next_observations", "rewards", "terminals", "timeouts")
     found = [row for block in blocks for row in zip(*(getattr(block, key) for key in keys), strict=True)]
     assert len(found) == len(expected)

@@ -134,5 +134,7 @@ def test_file_holds_indices_and_reads_back(tmp_path):
         assert np.array_equal(getattr(read, name), getattr(made, name))
     assert np.array_equal(read.normaliser.scale, made.normaliser.scale)
     (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:500])
-    with pytest.raises(UserError, match=r"a\.h5: not a segments file"):
+    with pytest.raises(
+        UserError, match=r"a\.h5: damaged or not an HDF5 data set .*; delete it and run `segment` again"
+    ):
         read_segments(tmp_path / "a.h5")

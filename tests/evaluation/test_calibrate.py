@@ -125,7 +125,9 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, fails: float, seed: int =
     monkeypatch.setattr(rollout, "make_env", lambda task: Env())
     monkeypatch.setattr(module, "Planner", planner)
     monkeypatch.setattr(module, "load_models", lambda inputs: {"model": "network", "value": "V"})
-    (folder / "statistics.json").write_text('{"data_source": "local"}')
+    (folder / "statistics.json").write_text(
+        '{"data_source": "local", "warnings": [], "score_mean": 0.0, "best_policy_score": null}'
+    )
     calibrate(
         get_method("dmemm"), HOPPER,
         config(guide_grid={"alpha": [0.25, 0.5, 0.75]}, alpha=0.5, guide_episodes=2), seed,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dmemm.evaluation.evaluate import write_scores
+from dmemm.evaluation.scores import read_statistics, write_scores
 from dmemm.files import write_json
 from dmemm.planning.rollout import Episodes
 from dmemm.score_file import Score
@@ -31,7 +31,7 @@ def episodes(returns, success):
 def test_what_is_written_is_read(name, data_score, statistics, tmp_path):
     task, output = get_task(name), tmp_path / "seed3.json"
     executed = {"waypoints": episodes([60.0, 0.0], [True, False]), "actions": episodes([0.0, 0.0], [False, False])}
-    write_scores(task, "dmemm", 3, executed, "waypoints", statistics, output)
+    write_scores(task, "dmemm", 3, executed, "waypoints", read_statistics(statistics), output)
     score = Score.read(output)
     expected = [task.score(60.0), task.score(0.0)]
     assert (score.task, score.variant, score.seed, score.protocol) == (name, "dmemm", 3, task.protocol)
@@ -56,7 +56,7 @@ def test_the_keys_of_the_file(statistics, tmp_path):
         0,
         {"actions": episodes([9.0], None)},
         "actions",
-        statistics,
+        read_statistics(statistics),
         tmp_path / "s.json",
     )
     record = json.loads((tmp_path / "s.json").read_text())

@@ -43,5 +43,7 @@ def test_missing_seeds_and_broken_records_are_named(tmp_path: Path, write_score:
     with pytest.raises(UserError, match=f"{TASK}: dmemm: the trainings are not those of the scores"):
         write_training([record(tmp_path, "dmemm", 0)], scores, [tmp_path / "t.csv"])
     broken = record(tmp_path, "dmemm", 1, seconds="long")
-    with pytest.raises(UserError, match=r"dmemm1.json: 'long' is not of type 'number'; delete it and train again"):
+    with pytest.raises(
+        UserError, match=r"dmemm1.json: seconds: 'long' is not of type 'number'; delete it and run train again"
+    ):
         write_training([record(tmp_path, "dmemm", 0), broken], scores, [tmp_path / "t.csv"])

@@ -22,6 +22,7 @@ def files(tmp_path, write_score):
             names = ("diffusion_loss", "model_error", "model_error_median", "simulator_error", "simulator_error_median")
             record = {name: number for name in (*names, "spread", "diversity")}
             record |= {"task": "maze2d-umaze", "variant": setting, "seed": seed, "open_loop_error": [0.0, 7 * number]}
+            record |= {"data_source": "local", "data": {}}
             path = tmp_path / f"{setting}{seed}.json"
             path.write_text(json.dumps(record))
             consistency.append(path)
