@@ -26,7 +26,7 @@ def evaluate(
     actor = load_actor(method, task, config, seed, inputs)
     execute: Way = config.execute if isinstance(config, EvaluateConfig) else "actions"
     episodes = {execute: run_episodes(task, actor, episodes=config.episodes, seed=seed)}
-    if task.is_maze and isinstance(config, EvaluateConfig):  # the same plans, executed the other way
+    if task.is_maze and isinstance(config, EvaluateConfig):  # the other way too, from the same starts and first plans
         other: Way = "actions" if execute == "waypoints" else "waypoints"
         actor = load_actor(method, task, replace(config, execute=other), seed, inputs)
         episodes[other] = run_episodes(task, actor, episodes=config.episodes, seed=seed)
