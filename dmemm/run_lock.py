@@ -29,18 +29,19 @@ def begin() -> None:
     Raises:
         UserError: another run is at work here, or one was started on another machine and did not say that it ended.
     """
-    LOCK.parent.mkdir(exist_ok=True)
-    file = LOCK.open("a+")
+    try:
+        LOCK.parent.mkdir(exist_ok=True)
+        file = LOCK.open("a+", errors="replace")
+    except OSError as error:
+        raise UserError(f"{LOCK}: cannot write: {error.strerror}; make the folder writable, or copy it") from error
     deadline = time.monotonic() + PATIENCE
     while not _locked(file):
         if time.monotonic() > deadline:
-            file.seek(0)
             raise UserError(
-                f"another run is at work in this folder (process {file.read()}); wait until it ends or stop it"
+                f"another run is at work in this folder (process {_owner(file)}); wait until it ends or stop it"
             )
         time.sleep(0.1)
-    file.seek(0)
-    owner, here = file.read(), f" on {socket.gethostname()}"
+    owner, here = _owner(file), f" on {socket.gethostname()}"
     # Kernel locks may be local to a machine: a free one says nothing of a run on another machine.
     if owner and not owner.endswith(here):
         raise UserError(f"a run was started here by process {owner}; if it has ended, delete {LOCK}")
@@ -62,6 +63,12 @@ def follow() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up; SIGINT is ignored in a script's background
     if lock := os.environ.get("DMEMM_RUN_LOCK"):
         threading.Thread(target=_end_with, args=(lock, os.environ["DMEMM_RUN"]), daemon=True).start()
+
+
+def _owner(file: IO[str]) -> str:
+    """What the lock says of its run, in one line."""
+    file.seek(0)
+    return " ".join(file.read(200).split())
 
 
 def _locked(file: IO[str]) -> bool:

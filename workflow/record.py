@@ -9,16 +9,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
+from dmemm.errors import UserError
 from dmemm.files import read_json, replacing, write_json
 
 METADATA = Path(".snakemake/metadata")
 SYNCED = Path(".snakemake/synced.json")  # stage → digest of its copy when it was last the same as Snakemake's records
 UNRECORDED = Path(".snakemake/unrecorded")  # there while a run is at work, and after one that was killed
 SOURCES = ("params.yaml", "Snakefile", "workflow", "dmemm", "tasks")
-INCOMPLETE = " # not all of it"
+INCOMPLETE = Path(".snakemake/incomplete")  # marks of files whose job has not ended, by their places in METADATA
+PART = " # not all of it"
 
 # Stage of dvc.yaml → its copy of the records, and its rules.
 STAGES = {
@@ -38,20 +41,32 @@ _at_start: dict[str, tuple[int, int]] = {}
 
 
 def prepare(dryrun: bool) -> None:
-    """Before the plan: give Snakemake the records of what DVC has brought; record what a killed run has left."""
-    synced = read_json(SYNCED) if SYNCED.exists() else {}
+    """Before the plan: give Snakemake the records of what DVC has brought; record what a killed run has left.
+
+    Raises:
+        UserError: a copy of the records is damaged.
+    """
+    damaged = _files() - _records().keys()
+    # Nothing has run since they were made, so the copies can mend Snakemake's records.
+    synced = {} if damaged or not METADATA.is_dir() else _synced()
     changed = [stage for stage, (copy, _) in STAGES.items() if copy.exists() and _digest(copy) != synced.get(stage)]
-    for stage in changed:
-        copy, rules = STAGES[stage]
+    brought = {stage: _brought(stage) for stage in changed}  # all of them, before anything is taken away
+    for stage, records in brought.items():
         for path, record in _records().items():
-            if record["rule"] in rules:
+            if record["rule"] in STAGES[stage][1]:
                 path.unlink()
-        for name, record in read_json(copy).items():
+        for name, record in records.items():
             (METADATA / name).parent.mkdir(parents=True, exist_ok=True)
             (METADATA / name).write_text(json.dumps(record))
+    for path in damaged - _records().keys() if not dryrun else ():  # nobody knows what their files were made from
+        mark = INCOMPLETE / path.relative_to(METADATA)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text('{"external_jobid": null}')  # Snakemake's, which makes it run the job again
+        path.unlink()
     if changed:
         write_json(SYNCED, synced | {stage: _digest(STAGES[stage][0]) for stage in changed})
     if not dryrun:
+        _leave_the_future()
         _at_start.update(_sources())
         if METADATA.exists() and not all(copy.exists() for copy, _ in STAGES.values()):  # a run was killed
             _copy_records()
@@ -80,13 +95,49 @@ def finish(complete: bool) -> None:
         _commit(set() if complete and _sources() == _at_start else _missing())
 
 
+def _leave_the_future() -> None:
+    """Give results from before a clock was put back the present time: outputs must not be older than their inputs."""
+    now = time.time()
+    for path in (path for folder in ("data", "results") for path in Path(folder).rglob("*")):
+        if path.lstat().st_mtime > now:
+            with suppress(OSError):
+                os.utime(path, (now, now), follow_symlinks=False)
+
+
+def _files() -> set[Path]:
+    return {path for path in METADATA.rglob("*") if path.is_file()}
+
+
+def _synced() -> dict[str, str]:
+    """What `SYNCED` holds; nothing if it is damaged: the copies are then compared anew."""
+    with suppress(UserError):
+        found = read_json(SYNCED)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _brought(stage: str) -> dict[str, dict[str, object]]:
+    """A stage's copy of the records, by their places in `METADATA`, which nothing in the copy can lead out of."""
+    copy, rules = STAGES[stage]
+    remedy = f"bring it back with `dvc checkout --force {copy}`, or delete it"
+    try:
+        records = json.loads(copy.read_bytes())
+        sound = all(record["rule"] in rules and Path(name).parts for name, record in records.items())
+        if not sound or any(Path(name).is_absolute() or ".." in Path(name).parts for name in records):
+            raise ValueError("not this stage's records")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{copy}: damaged ({error}); {remedy}") from error
+    return dict(records)
+
+
 def _records() -> dict[Path, dict[str, object]]:
     """Snakemake's records; one that a killed run has left half written counts for nothing, as for Snakemake itself."""
     found = {}
-    for path in sorted(METADATA.rglob("*")):
-        if path.is_file():
-            with suppress(ValueError):
-                found[path] = json.loads(path.read_bytes())
+    for path in sorted(_files()):
+        with suppress(ValueError, RecursionError):
+            record = json.loads(path.read_bytes())
+            if isinstance(record, dict) and "rule" in record:
+                found[path] = record
     return found
 
 
@@ -142,7 +193,7 @@ def _commit(missing: set[str] | None) -> None:
         with modify_yaml("dvc.lock") as entries:
             for name in names:
                 if missing is None or STAGES[name][1] & missing:
-                    entries["stages"][name]["cmd"] += INCOMPLETE  # not dvc.yaml's command: DVC runs the stage again
+                    entries["stages"][name]["cmd"] += PART  # not dvc.yaml's command: DVC runs the stage again
     except (DvcException, OSError) as error:
         print(f"snakemake: the results are not recorded in DVC: {error}", file=sys.stderr)
     else:
