@@ -10,7 +10,7 @@ import pytest
 
 from dmemm.errors import UserError
 from dmemm.methods import METHODS
-from workflow import code, stages
+from workflow import code, pipeline
 from workflow.code import FRONT, digest, sources
 
 from ..checkout import ROOT
@@ -97,7 +97,7 @@ def test_each_subcommands_job_depends_on_what_the_subcommand_imports():
     known = dict(re.findall(r'"([\w-]+)(?: \{number\})?", "(dmemm\.reporting\.\w+)"', rules))
     known["metrics"] = "dmemm.reporting.tables"
     assert 'code=digest("dmemm.reporting.tables")' in rules
-    known |= stages.MODULES
+    known |= pipeline.MODULES
     imported = {}
     for function in ast.parse((ROOT / "dmemm/stages.py").read_text()).body:
         if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
@@ -109,14 +109,14 @@ def test_each_subcommands_job_depends_on_what_the_subcommand_imports():
 
 
 def test_a_methods_jobs_depend_on_what_trains_it_and_what_acts(monkeypatch):
-    monkeypatch.setattr(stages, "digest", lambda *modules: set(modules))
+    monkeypatch.setattr(pipeline, "digest", lambda *modules: set(modules))
     for method in METHODS.values():
         own = {method.implementation} - {""}
-        assert stages.code("train", method) == {method.trainer, *own}
+        assert pipeline.code("train", method) == {method.trainer, *own}
         for stage in ("evaluate", "consistency"):
-            assert stages.code(stage, method) == {stages.MODULES[stage], method.actor, *own}
+            assert pipeline.code(stage, method) == {pipeline.MODULES[stage], method.actor, *own}
     # These load the planner themselves.
     monkeypatch.chdir(ROOT)
     for stage in ("calibrate", "pictures"):
-        assert stages.code(stage, METHODS["dmemm"]) == {stages.MODULES[stage]}
-        assert "dmemm/planning/planner.py" in sources(stages.MODULES[stage])
+        assert pipeline.code(stage, METHODS["dmemm"]) == {pipeline.MODULES[stage]}
+        assert "dmemm/planning/planner.py" in sources(pipeline.MODULES[stage])
