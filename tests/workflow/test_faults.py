@@ -151,7 +151,7 @@ def test_a_second_run_in_the_folder_is_refused_in_one_line(small):
     (line,) = [line for line in output.splitlines() if line.strip() and not line.startswith("Using workflow specific")]
     assert f"another run is at work in this folder (process {first.pid} on " in line
     assert "another run is at work" in small.run("dvc", "repro", fails=True)
-    assert small.planned()["table"] == 1  # a dry run is no second run
+    assert small.planned()["table1"] == 1  # a dry run is no second run
     (small.folder / "slow").unlink()
     first.communicate(timeout=300)
     assert first.returncode == 0 and small.table().count("lambda_tr=0.2") == 2
