@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dmemm.errors import UserError
-from dmemm.files import read_json, replacing, write_json
+from dmemm.files import parse_yaml, read_json, replacing, write_json
 
 METADATA = Path(".snakemake/metadata")
 SYNCED = Path(".snakemake/synced.json")  # stage → digest of its copy when it was last the same as Snakemake's records
@@ -172,18 +172,28 @@ def _missing() -> set[str] | None:
     return None if run.returncode else {line[0] for line in words if len(line) == 2 and line[1].isdigit()}
 
 
+def _remove_half_written() -> None:
+    """Remove what a killed DVC left half written, and no DVC reads: dvc.lock, and its table of who uses what."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+    def lock(text: str) -> None:
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text))
+
+    for path, check in ((Path("dvc.lock"), lock), (Path(".dvc/tmp/rwlock"), json.loads)):
+        if path.exists():
+            try:
+                check(path.read_text())
+            except Exception:  # the schema's own kinds are another library's
+                path.unlink()
+
+
 def _commit(missing: set[str] | None) -> None:
     """Commit every stage of dvc.yaml; for DVC, those with rules in `missing` (None: all) remain to be run."""
     from dvc.exceptions import DvcException  # half a second that a dry run need not wait
     from dvc.repo import Repo
-    from dvc.utils.serialize import YAMLFileCorruptedError, modify_yaml, parse_yaml
+    from dvc.utils.serialize import modify_yaml
 
-    lock = Path("dvc.lock")
-    try:
-        if lock.exists() and not (parse_yaml(lock.read_text(), lock) or {}).get("stages"):
-            lock.unlink()
-    except YAMLFileCorruptedError:  # by a DVC that was killed: nothing else reads it
-        lock.unlink()
+    _remove_half_written()
     try:
         with Repo() as repo:
             for out in repo.index.outs:
