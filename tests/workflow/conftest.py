@@ -123,6 +123,17 @@ class Project:
         blocks = job_statistics(self.run(*command))
         return {name: sum(block.get(name, 0) for block in blocks) for block in blocks for name in block}
 
+    def share(self, remote: Path) -> None:
+        """Push the results to a remote folder, and commit what names it."""
+        self.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(remote))
+        self.run("dvc", "push")
+        self.commit("remote")
+
+    def clone(self, folder: Path) -> "Project":
+        """A clone, which has no results yet."""
+        self.run("git", "clone", "--quiet", str(self.folder), str(folder))
+        return Project(folder)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)

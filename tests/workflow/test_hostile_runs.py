@@ -212,13 +212,10 @@ def test_kill_9_of_anything_at_any_moment_spoils_nothing(small, tool):
 
 @pytest.mark.long
 def test_a_pull_that_is_killed_is_pulled_again(small, tmp_path):
-    small.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
-    small.run("dvc", "push")
-    small.commit("remote")
+    small.share(tmp_path / "remote")
     start = time.monotonic()
     for number in range(12):
-        clone = Project(tmp_path / f"clone{number}")
-        small.run("git", "clone", "--quiet", str(small.folder), str(clone.folder))
+        clone = small.clone(tmp_path / f"clone{number}")
         pull = clone.start("dvc", "pull")
         if number == 0:
             pull.communicate()

@@ -118,11 +118,8 @@ def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
 
 
 def test_clone_and_pull_plan_nothing_and_a_parameter_its_stages(small, tmp_path):
-    small.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
-    small.run("dvc", "push")
-    small.commit("remote")
-    small.run("git", "clone", "--quiet", str(small.folder), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
+    small.share(tmp_path / "remote")
+    clone = small.clone(tmp_path / "clone")
     clone.run("dvc", "pull")
     assert clone.planned() == {}
     assert seconds(clone) == seconds(small)

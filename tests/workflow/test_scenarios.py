@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .conftest import TINY, Project, is_clean
+from .conftest import TINY, is_clean
 
 ALL = {"train": 2, "evaluate": 2, "table1": 1}
 # What is made of scores, of networks and of plans, with tiny settings: two tasks, one seed.
@@ -179,11 +179,8 @@ def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
 
 
 def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
-    hollow.run("dvc", "remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
-    hollow.run("dvc", "push")
-    hollow.commit("remote")
-    hollow.run("git", "clone", "--quiet", str(hollow.folder), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
+    hollow.share(tmp_path / "remote")
+    clone = hollow.clone(tmp_path / "clone")
     clone.run("dvc", "pull")
     assert clone.planned() == {}
     clone.set(alpha=0.5)
