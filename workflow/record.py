@@ -46,19 +46,21 @@ def prepare(dryrun: bool) -> None:
     Raises:
         UserError: a copy of the records is damaged.
     """
-    damaged = _files() - _records().keys()
+    known = _records()
+    damaged = _files() - known.keys()
     # Nothing has run since they were made, so the copies can mend Snakemake's records.
     synced = {} if damaged or not METADATA.is_dir() else _synced()
     changed = [stage for stage, (copy, _) in STAGES.items() if copy.exists() and _digest(copy) != synced.get(stage)]
-    brought = {stage: _brought(stage) for stage in changed}  # all of them, before anything is taken away
-    for stage, records in brought.items():
-        for path, record in _records().items():
-            if record["rule"] in STAGES[stage][1]:
-                path.unlink()
-        for name, record in records.items():
-            (METADATA / name).parent.mkdir(parents=True, exist_ok=True)
-            (METADATA / name).write_text(json.dumps(record))
-    for path in damaged - _records().keys() if not dryrun else ():  # nobody knows what their files were made from
+    # All of them, before anything is taken away.
+    brought = {METADATA / name: record for stage in changed for name, record in _brought(stage).items()}
+    rules = {rule for stage in changed for rule in STAGES[stage][1]}
+    for path, record in known.items():
+        if record["rule"] in rules:
+            path.unlink()
+    for path, record in brought.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+    for path in damaged - brought.keys() if not dryrun else ():  # nobody knows what their files were made from
         mark = INCOMPLETE / path.relative_to(METADATA)
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text('{"external_jobid": null}')  # Snakemake's, which makes it run the job again

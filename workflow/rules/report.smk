@@ -108,7 +108,7 @@ report_rule(
     arguments=["--params", *(assignment(key, config[key]) for key in WEIGHTS)],
 )
 
-TRAINED_ABLATIONS = [name for name in ABLATIONS if get_method(name).network == name]
+TRAINED_ABLATIONS = [name for name in ABLATIONS if get_method(name).trained]
 NETWORKS = (
     gather(CURVES, ROWS, ["diffuser", "dmemm"])
     | gather(CURVES, config["ablation_tasks"], TRAINED_ABLATIONS)
