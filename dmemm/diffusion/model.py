@@ -44,7 +44,9 @@ class DiffusionModel(nn.Module):
         dim = self.action_dim + int(header["observation_dim"])
         self.network: nn.Module
         if header["network"] == "mlp":
-            self.network = PlanMlp(self.horizon, dim, header["mlp_width"], header["mlp_blocks"])
+            self.network = PlanMlp(
+                self.horizon, dim, header["diffusion_steps"], header["mlp_width"], header["mlp_blocks"]
+            )
         else:
             self.network = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
         self._evaluate: Callable[[Tensor, Tensor], Tensor] | None = None  # the network, made fast

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dmemm.errors import UserError
 from dmemm.models.embedding import sinusoidal
@@ -9,17 +10,15 @@ from dmemm.models.embedding import sinusoidal
 _EXPANSION = 2
 
 
-class _Block(nn.Module):
-    """LayerNorm and a two-layer perceptron, added to the input; the step's embedding is added before."""
+class _Block(nn.Sequential):
+    """LayerNorm and a two-layer perceptron, added to the input."""
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.wide = nn.Linear(width, _EXPANSION * width)
-        self.narrow = nn.Linear(_EXPANSION * width, width)
+        wide = _EXPANSION * width
+        super().__init__(nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, width))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return x + self.narrow(nn.functional.silu(self.wide(self.norm(x + embedding))))
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
 
 
 class PlanMlp(nn.Module):
@@ -28,17 +27,21 @@ class PlanMlp(nn.Module):
     Args:
         horizon: steps of a plan.
         transition_dim: action_dim + observation_dim.
+        steps: K.
         width: units of a layer; even.
         blocks: residual blocks.
     """
 
-    def __init__(self, horizon: int, transition_dim: int, width: int = 256, blocks: int = 3) -> None:
+    levels: Tensor
+
+    def __init__(self, horizon: int, transition_dim: int, steps: int, width: int = 256, blocks: int = 3) -> None:
         """Build the layers."""
         super().__init__()
-        self.horizon, self.width = horizon, width
+        self.horizon = horizon
+        self.register_buffer("levels", sinusoidal(torch.arange(steps), width), persistent=False)
         self.embedding = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Linear(horizon * transition_dim, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
+        self.blocks = nn.Sequential(*(_Block(width) for _ in range(blocks)))
         self.last = nn.Linear(width, horizon * transition_dim)
 
     def forward(self, tau: Tensor, k: Tensor) -> Tensor:
@@ -56,10 +59,8 @@ class PlanMlp(nn.Module):
         """
         if tau.shape[1] != self.horizon:
             raise UserError(f"plans of {tau.shape[1]} steps: the network is for {self.horizon}; set horizon to that")
-        embedding = self.embedding(sinusoidal(k, self.width))
-        x = self.first(tau.flatten(1))
-        for block in self.blocks:
-            x = block(x, embedding)
+        embedding = functional.embedding(k, self.embedding(self.levels))  # of K levels, fewer than there are plans
+        x = self.blocks(self.first(tau.flatten(1)) + embedding)
         # Out of mixed precision: three digits are too few for the states of a plan.
         with torch.autocast(x.device.type, enabled=False):
             return self.last(x.to(self.last.weight.dtype)).view(tau.shape)

@@ -19,7 +19,7 @@ HEADER = {
 
 
 def test_size_shape_and_horizon():
-    network = PlanMlp(8, 14)
+    network = PlanMlp(8, 14, steps=10)
     linear = [(112, 256), (256, 256), (256, 256), *[(256, 512), (512, 256)] * 3, (256, 112)]
     expected = sum(fan_in * fan_out + fan_out for fan_in, fan_out in linear) + 3 * 2 * 256
     assert sum(p.numel() for p in network.parameters()) == expected
@@ -30,7 +30,7 @@ def test_size_shape_and_horizon():
 
 def test_plans_of_a_batch_do_not_mix_and_the_step_and_every_entry_matter():
     torch.manual_seed(0)
-    network, tau = PlanMlp(8, 6, 32), torch.randn(3, 8, 6)
+    network, tau = PlanMlp(8, 6, 10, 32), torch.randn(3, 8, 6)
     together = network(tau, torch.tensor([1, 5, 9]))
     torch.testing.assert_close(network(tau[1:2], torch.tensor([5])), together[1:2], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(network(tau[1:2], torch.tensor([6])), together[1:2], atol=1e-3)
@@ -40,7 +40,7 @@ def test_plans_of_a_batch_do_not_mix_and_the_step_and_every_entry_matter():
 
 def test_it_learns_a_few_plans_by_heart():
     torch.manual_seed(0)
-    network, tau, wanted = PlanMlp(8, 6, 64, 2), torch.randn(16, 8, 6), torch.randn(16, 8, 6)
+    network, tau, wanted = PlanMlp(8, 6, 16, 64, 2), torch.randn(16, 8, 6), torch.randn(16, 8, 6)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(150):
         optimiser.zero_grad()

@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from dmemm.models import traced as module
+from dmemm.models.mlp import PlanMlp
 from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
 
 
-@pytest.mark.parametrize(("horizon", "width"), [(7, 8), (128, 32)])
-def test_a_traced_network_gives_what_the_network_gives_for_any_number_of_plans(horizon, width, monkeypatch):
+@pytest.mark.parametrize(("kind", "horizon", "width"), [("unet", 7, 8), ("unet", 128, 32), ("mlp", 8, 32)])
+def test_a_traced_network_gives_what_the_network_gives_for_any_number_of_plans(kind, horizon, width, monkeypatch):
     monkeypatch.setattr(module, "_WORTH", 3)
     torch.manual_seed(0)
-    network = TemporalUnet(6, width, (1, 2)).requires_grad_(False).eval()
+    network = TemporalUnet(6, width, (1, 2)) if kind == "unet" else PlanMlp(horizon, 6, 10, width)
+    network.requires_grad_(False).eval()
     plans, k = torch.randn(17, horizon, 6), torch.arange(17) % 10
     traced, ran = Traced(network), []
     for count in (1, 5, 17):
