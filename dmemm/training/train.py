@@ -26,6 +26,7 @@ from dmemm.training.checkpoint import TrainingState, fingerprint
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints: what a killed training loses at most
 _ROWS = 100  # of the loss curve
+_AVERAGE_EVERY = 10  # steps; then the average of the weights moves as far as in as many small ones
 _COLUMNS = ("step", "total", "wdiff", "tr", "rd")  # a term that a variant's loss lacks is empty
 
 
@@ -114,9 +115,11 @@ def gradient_step(objective: Objective, windows: Windows, state: TrainingState) 
     state.optimiser.param_groups[0]["lr"] = _learning_rate(config, state.step)
     state.optimiser.step()
     with torch.no_grad():
-        # The average follows quickly at first: it would otherwise remember the random start of a short training.
-        decay = min(config.ema_decay, state.step / (state.step + 10))
-        torch._foreach_lerp_(state.average, state.parameters, 1 - decay)
+        passed = state.step % _AVERAGE_EVERY or _AVERAGE_EVERY
+        if passed == _AVERAGE_EVERY or state.step == config.train_steps:
+            # It follows quickly at first, and would otherwise remember the random start of a short training.
+            decay = min(config.ema_decay, state.step / (state.step + 10))
+            torch._foreach_lerp_(state.average, state.parameters, 1 - decay**passed)
         for term, value in terms.items():
             state.sums[term] = state.sums.get(term, 0) + value.detach()  # a new tensor: no shared memory
 
