@@ -19,7 +19,9 @@ from dmemm.diffusion.model import DiffusionModel
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
 
-def transition_loss(tau0: Tensor, mask: Tensor, action_dim: int, dynamics: DynamicsEnsemble) -> Tensor:
+def transition_loss(
+    tau0: Tensor, mask: Tensor, action_dim: int, dynamics: DynamicsEnsemble, t: Tensor | slice = slice(None)
+) -> Tensor:
     """Eq. 9 of each plan: Σ_t ‖s_{t+1} - T̂(s_t, a_t)‖² over transitions that really happened.
 
     Args:
@@ -27,13 +29,14 @@ def transition_loss(tau0: Tensor, mask: Tensor, action_dim: int, dynamics: Dynam
         mask: bool, shape (..., horizon).
         action_dim: size of a.
         dynamics: T̂.
+        t: which of the horizon - 1 transitions the sum goes over; all by default.
 
     Returns:
         Shape (...).
     """
-    s, a = tau0[..., action_dim:], tau0[..., :action_dim]
-    squares = (s[..., 1:, :] - dynamics(s[..., :-1, :], a[..., :-1, :])).square().sum(dim=-1)
-    return (squares * (mask[..., 1:] & mask[..., :-1])).sum(dim=-1)
+    now, following = tau0[..., :-1, :][..., t, :], tau0[..., 1:, action_dim:][..., t, :]
+    squares = (following - dynamics(now[..., action_dim:], now[..., :action_dim])).square().sum(dim=-1)
+    return (squares * (mask[..., 1:] & mask[..., :-1])[..., t]).sum(dim=-1)
 
 
 def reward_loss(tau0: Tensor, mask: Tensor, action_dim: int, reward: RewardModel) -> Tensor:
@@ -94,8 +97,9 @@ class Objective:
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
             action_dim = self.model.action_dim
             if self.dynamics is not None:
+                drawn, scale = self._drawn_transitions(horizon - 1, generator, device)
                 with mixed_precision(device, self.model.parameter_count):
-                    each = transition_loss(sample, mask, action_dim, self.dynamics)
+                    each = scale * transition_loss(sample, mask, action_dim, self.dynamics, drawn)
                 terms["tr"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
@@ -104,6 +108,15 @@ class Objective:
                 terms["rd"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
         return {"total": total, **terms}
+
+    def _drawn_transitions(
+        self, transitions: int, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor | slice, float]:
+        """Which transitions of the plans T̂ sees, and the factor that makes eq. 9's sum over them unbiased."""
+        count = math.ceil(self.config.transition_share * transitions)
+        if count == transitions:
+            return slice(None), 1.0
+        return torch.randperm(transitions, generator=generator, device=device)[:count], transitions / count
 
     def _evaluations(self, plans: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Which of the plans the network sees, and at which level k: shape (evaluations,) each, levels in order."""
