@@ -38,7 +38,7 @@ from dmemm.training.train import gradient_step, new_state
 OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
 TASK = get_task("hopper-medium")
 PLAIN = TrainConfig(
-    lambda_tr=0.0, transition_share=1.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
+    lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
     mlp_width=256, mlp_blocks=3, unet_width=32, unet_mults=(1, 2, 4, 8),
     train_steps=1_000_000, batch_size=32, learning_rate=2e-4, ema_decay=0.995, first_action_weight=10.0,
     predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,

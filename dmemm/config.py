@@ -169,7 +169,7 @@ class TrainConfig(StageConfig):
     """Stage 5: the modulated diffusion model."""
 
     lambda_tr: float
-    transition_share: float
+    modulated_share: float
     lambda_rd: float
     reward_loss: bool
     weighting: bool

@@ -39,9 +39,12 @@ def transition_loss(
     return (squares * (mask[..., 1:] & mask[..., :-1])[..., t]).sum(dim=-1)
 
 
-def reward_loss(tau0: Tensor, mask: Tensor, action_dim: int, reward: RewardModel) -> Tensor:
-    """Eq. 10 of each plan: -Σ_t R̂(s_t, a_t), R̂ standardised; shapes as in `transition_loss`."""
-    return -(reward(tau0[..., action_dim:], tau0[..., :action_dim]) * mask).sum(dim=-1)
+def reward_loss(
+    tau0: Tensor, mask: Tensor, action_dim: int, reward: RewardModel, t: Tensor | slice = slice(None)
+) -> Tensor:
+    """Eq. 10 of each plan: -Σ_t R̂(s_t, a_t), R̂ standardised, over the steps t; shapes as in `transition_loss`."""
+    now = tau0[..., t, :]
+    return -(reward(now[..., action_dim:], now[..., :action_dim]) * mask[..., t]).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -97,26 +100,27 @@ class Objective:
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
             action_dim = self.model.action_dim
             if self.dynamics is not None:
-                drawn, scale = self._drawn_transitions(horizon - 1, generator, device)
+                t, scale = self._drawn_steps(horizon - 1, generator, device)
                 with mixed_precision(device, self.model.parameter_count):
-                    each = scale * transition_loss(sample, mask, action_dim, self.dynamics, drawn)
+                    each = scale * transition_loss(sample, mask, action_dim, self.dynamics, t)
                 terms["tr"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
+                t, scale = self._drawn_steps(horizon, generator, device)
                 with mixed_precision(device, self.model.parameter_count):
-                    each = reward_loss(sample, mask, action_dim, self.reward)
+                    each = scale * reward_loss(sample, mask, action_dim, self.reward, t)
                 terms["rd"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
         return {"total": total, **terms}
 
-    def _drawn_transitions(
-        self, transitions: int, generator: torch.Generator, device: torch.device
+    def _drawn_steps(
+        self, steps: int, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor | slice, float]:
-        """Which transitions of the plans T̂ sees, and the factor that makes eq. 9's sum over them unbiased."""
-        count = math.ceil(self.config.transition_share * transitions)
-        if count == transitions:
+        """Some of the plans' steps, and the factor by which a sum over them has the sum over all for its mean."""
+        count = math.ceil(self.config.modulated_share * steps)
+        if count == steps:
             return slice(None), 1.0
-        return torch.randperm(transitions, generator=generator, device=device)[:count], transitions / count
+        return torch.randperm(steps, generator=generator, device=device)[:count], steps / count
 
     def _evaluations(self, plans: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Which of the plans the network sees, and at which level k: shape (evaluations,) each, levels in order."""

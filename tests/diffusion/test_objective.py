@@ -25,7 +25,7 @@ def float64():
 
 
 def config(**changed):
-    values = {"lambda_tr": 0.1, "transition_share": 1.0, "lambda_rd": 0.05, "reward_loss": True, "weighting": True}
+    values = {"lambda_tr": 0.1, "modulated_share": 1.0, "lambda_rd": 0.05, "reward_loss": True, "weighting": True}
     values |= {"network": "unet", "mlp_width": 8, "mlp_blocks": 1, "unet_width": 8, "unet_mults": (1, 2)}
     values |= {"diffusion_steps": 6, "first_action_weight": 1.0}
     values |= {"train_steps": 2, "batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.9}
@@ -245,19 +245,21 @@ def test_mixed_precision_is_the_same_loss_to_three_digits(denoise, monkeypatch):
     assert torch.cosine_similarity(direction, other, dim=0) > 0.99
 
 
-def test_a_share_of_the_transitions_has_eq_9_for_its_mean():
-    plans = batch(12, [5] * 6 + [3] * 6)
-    whole = build(config(lambda_rd=0.0))
-    some = build(config(lambda_rd=0.0, transition_share=0.5))
-    assert whole.dynamics and some.dynamics
-    seen = []
-    forward = some.dynamics.forward
-    some.dynamics.forward = lambda s, a: seen.append(s.shape[:-1]) or forward(s, a)
+@pytest.mark.parametrize("term", ["tr", "rd"])
+def test_a_share_of_the_steps_has_eqs_9_and_10_for_its_mean(term):
+    off = {"tr": "lambda_rd", "rd": "lambda_tr"}[term]
+    plans, whole = batch(12, [5] * 6 + [3] * 6), build(config(**{off: 0.0}))
+    some = build(config(**{off: 0.0}, modulated_share=0.5))
+    mechanism, seen = some.dynamics or some.reward, []
+    forward = mechanism.forward
+    mechanism.forward = lambda s, a: seen.append(s.shape[:-1]) or forward(s, a)
     with torch.no_grad():
-        expected = [whole.terms(plans, torch.Generator().manual_seed(seed))["tr"] for seed in range(600)]
-        drawn = [some.terms(plans, torch.Generator().manual_seed(seed))["tr"] for seed in range(600)]
-    assert set(seen) == {(12, 2)}  # of four transitions
-    # Noise and levels are the same in each pair, so the differences are those of the drawn transitions alone.
-    differences = torch.stack(drawn) - torch.stack(expected)
+        expected, drawn = (
+            torch.stack([objective.terms(plans, torch.Generator().manual_seed(seed))[term] for seed in range(600)])
+            for objective in (whole, some)
+        )
+    assert set(seen) == {(12, 2 if term == "tr" else 3)}  # of four transitions, of five steps
+    # Noise and levels are the same in each pair: the differences are those of the drawn steps alone.
+    differences = drawn - expected
     assert differences.abs().min() > 0
     assert differences.mean().abs() < 4 * differences.std() / 600**0.5
