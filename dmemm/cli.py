@@ -21,6 +21,7 @@ from dmemm.config import (
 )
 from dmemm.errors import UserError
 from dmemm.inputs import PATHS
+from dmemm.memory import keep_freed_memory
 from dmemm.methods import METHODS
 
 _TASK = "hopper-medium-expert"
@@ -215,6 +216,7 @@ def _check_paths(arguments: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; return the exit code."""
     arguments = parser().parse_args(argv)
+    keep_freed_memory()
     try:
         _check_paths(vars(arguments))
         arguments.run(arguments)
