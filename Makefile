@@ -1,4 +1,4 @@
-# `make table1` and `make test` need Python 3.11, git and a package index; the other targets are short cuts.
+# `make table1` and `make test` need Python 3.11 to 3.13, git and a package index; the other targets are short cuts.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -79,5 +79,5 @@ quick paper: install
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
 # part of a version that an index knows.
 lock:
-	$(BIN)/pip install --editable '.[dev]'
+	$(BIN)/pip install --editable '.[pipeline,dev,docs]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock

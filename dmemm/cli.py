@@ -221,6 +221,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"dmemm: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "dmemm").partition(".")[0] == "dmemm":
+            raise
+        hint = "the pipeline's packages come with `pip install '.[pipeline]'` in the project's folder"
+        print(f"dmemm: module {error.name} is not installed; {hint}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("dmemm: interrupted; nothing half-written was kept", file=sys.stderr)
         return 130
