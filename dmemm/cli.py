@@ -163,7 +163,8 @@ def parser() -> argparse.ArgumentParser:
         reads=["model"], optional=planning,
         writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
                 "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
-                "animation": ("plan and rollout, GIF", f"{pictures}.gif")},
+                "animation": ("plan and rollout, GIF", f"{pictures}.gif"),
+                "page": ("all of them on one page, HTML", f"{pictures}.html")},
     )  # fmt: skip
     stage = _stage(
         subcommands, "table", example="1",
