@@ -1,10 +1,10 @@
-# `make table1` and `make test` need Python 3.11, git and a package index; the other targets are short cuts.
+# `make table1` and `make test` need Python 3.11 to 3.13, git and a package index; the other targets are short cuts.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo methods table1 table2 table3 figure1 all report test test-all quick paper lock install
+.PHONY: demo methods table1 table2 table3 figure1 all report test test-all docs image quick paper lock install
 
 # Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
 # job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
@@ -38,9 +38,9 @@ demo: install
 	ln -sfn ../Snakefile ../dmemm ../profiles ../tasks ../workflow demo
 	cp params.yaml demo
 	cd demo && python -m dmemm setting quick && python -m dmemm setting demo
-	cd demo && snakemake --cores all --quiet rules -- $(SCORE) $(PICTURES).png
+	cd demo && snakemake --cores all --quiet rules -- $(SCORE) $(PICTURES).html
 	@tail -n 1 demo/logs/evaluate/dmemm/maze2d-umaze/seed0.log
-	@ls demo/$(PICTURES).png demo/$(PICTURES).denoising.png demo/$(PICTURES).gif
+	@ls demo/$(PICTURES).*
 
 table1 table2 table3: install
 	snakemake --cores all results/$@.csv
@@ -53,7 +53,7 @@ all: install
 	snakemake --cores all
 
 # One page, results/report.html, of every table and figure; of what is built on demand, what there is and is current.
-ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*[0-9].png)
+ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*.html)
 report: install
 	snakemake --cores all
 	snakemake --report results/report.html all $$(snakemake --summary $(ON_DEMAND) | awk -F '\t' \
@@ -61,16 +61,29 @@ report: install
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Lint, types, tests: of the project, not of modules that a user has put beside it.
-CODE := benchmarks dmemm tests workflow
+CODE := benchmarks dmemm docs tests workflow
 test: install methods
 	ruff format --check $(CODE)
 	ruff check $(CODE)
 	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --dry-run --lint
+	$(DOCS)
 	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every test, the long ones too.
 test-all: install methods
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# The documentation as a site, in site/; a link to nowhere is an error.
+DOCS := NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+docs: install
+	$(DOCS)
+
+# The container of the Snakefile's `container:`.
+image:
+	docker build --tag dmemm .
+	apptainer build --force dmemm.sif docker-daemon:dmemm:latest
 
 # Put a setting's values into params.yaml.
 quick paper: install
@@ -79,5 +92,5 @@ quick paper: install
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no
 # part of a version that an index knows.
 lock:
-	$(BIN)/pip install --editable '.[dev]'
+	$(BIN)/pip install --editable '.[pipeline,dev,docs]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock

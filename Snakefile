@@ -6,6 +6,10 @@ include: "workflow/rules/common.smk"
 report: "workflow/report/workflow.rst"
 
 
+# Used only with `--software-deployment-method apptainer`; `make image` builds it.
+container: "dmemm.sif"
+
+
 rule all:
     input:
         expand("results/{table}.csv", table=["table1", "table2", "table3", "intervals", "training", "consistency"]),

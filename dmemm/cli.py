@@ -164,7 +164,8 @@ def parser() -> argparse.ArgumentParser:
         reads=["model"], optional=planning,
         writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
                 "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
-                "animation": ("plan and rollout, GIF", f"{pictures}.gif")},
+                "animation": ("plan and rollout, GIF", f"{pictures}.gif"),
+                "page": ("all of them on one page, HTML", f"{pictures}.html")},
     )  # fmt: skip
     stage = _stage(
         subcommands, "table", example="1",
@@ -222,6 +223,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         print(f"dmemm: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "dmemm").partition(".")[0] == "dmemm":
+            raise
+        hint = "the pipeline's packages come with `pip install '.[pipeline]'` in the project's folder"
+        print(f"dmemm: module {error.name} is not installed; {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("dmemm: interrupted; nothing half-written was kept", file=sys.stderr)

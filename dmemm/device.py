@@ -1,4 +1,4 @@
-"""Where the tensors live."""
+"""The device of the tensors, and whether products there are in bfloat16."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ import torch
 
 
 def choose_device() -> torch.device:
-    """A CUDA device, or the CPU where there is none; DMEMM_DEVICE (e.g. `cpu`, `cuda:1`) overrules.
+    """Return a CUDA device, or the CPU where there is none; DMEMM_DEVICE (e.g. `cpu`, `cuda:1`) overrides the choice.
 
     Of the devices that CUDA_VISIBLE_DEVICES leaves, it is the first that no other process of this user has chosen, or
     any once all are chosen. It is the same for the whole process.
@@ -42,17 +42,17 @@ def _lock(name: str) -> bool:
     return True  # the file stays open: closing it would unlock
 
 
-# Parameters from which a network on a CPU gains by bfloat16; a smaller one loses more by the conversions.
+# Parameters from which bfloat16 is faster on a CPU; in a smaller network its conversions cost more than it saves.
 LARGE = 500_000
 
 
 def mixed_precision(device: torch.device, parameters: int) -> torch.autocast:
-    """The context of a network of so many parameters: bfloat16 products where that is faster, weights in float32."""
+    """Return the autocast context of a network: bfloat16 products where that is faster, weights in float32."""
     faster = device.type == "cuda" or (parameters >= LARGE and _has_bfloat16())
     return torch.autocast(device.type, torch.bfloat16, enabled=faster)
 
 
 @cache
 def _has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively; where it is emulated, it is slower than float32."""
+    """Return whether this CPU multiplies bfloat16 natively; emulated, it is slower than float32."""
     return torch.cpu._is_avx512_bf16_supported()

@@ -18,7 +18,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.wrappers import DtypeObservation, TimeLimit
 from numpy.typing import NDArray
 
-# Told on the import below: news of robot hands that no task here has, above every line that matters.
+# The import below would print a notice about robot hands, which no task here uses.
 farama_notifications.notifications.pop("gymnasium_robotics", None)
 from gymnasium_robotics.envs.maze import maps  # noqa: E402
 from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv  # noqa: E402
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_free(maze_map: NDArray[np.int64], positions: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether positions (n, 2), as (row, col), lie in free cells of `maze_map` (1 = wall); outside is not free."""
+    """Return whether positions (n, 2), (row, col), lie in free cells of `maze_map` (1 = wall); outside is not free."""
     cells = np.floor(np.asarray(positions, np.float64) + 0.5 + _OFFSET).astype(np.int64)
     inside = ((cells >= 0) & (cells < maze_map.shape)).all(1)
     cells = np.clip(cells, 0, np.array(maze_map.shape) - 1)
@@ -48,9 +48,10 @@ def is_free(maze_map: NDArray[np.int64], positions: NDArray[Any]) -> NDArray[np.
 
 
 def at_goal(task: Task, places: Floats, goals: Floats, scale: Floats) -> NDArray[np.bool_]:
-    """Whether places (..., goal_dim) are at their goals, of the same shape: in mazes where the reward is 1.
+    """Return whether positions (..., goal_dim) are at their goals, of the same shape.
 
-    Elsewhere a goal has no radius of its own; `scale` (goal_dim,), the normaliser's, gives it one.
+    In mazes these are the positions with a reward of 1. Other tasks define no radius: theirs is 0.05 in units of
+    `scale` (goal_dim,), the normaliser's.
     """
     away = places - goals if task.is_maze else (places - goals) / scale
     return np.asarray(np.linalg.norm(away, axis=-1) <= (GOAL_RADIUS if task.is_maze else _GOAL_SHARE))
@@ -74,7 +75,7 @@ class MazeEnv(Env):
     def __init__(self, maze: str, random_goal: bool, render_mode: str | None = None) -> None:
         """Build the maze `umaze`, `medium` or `large`, with its fixed goal or a new one at every reset."""
         point_maze = PointMazeEnv(maze_map=MAZES[maze], render_mode=render_mode)
-        # It leaves its model in the temporary folder for good; the simulator has read it by now.
+        # The environment never deletes its model file from the temporary folder; the simulator has read it by now.
         os.remove(point_maze.tmp_xml_file_path)
         self._point = point_maze.point_env
         self._target_site = point_maze.target_site_id
@@ -185,13 +186,13 @@ def make_env(task: Task, render_mode: str | None = None) -> Env:
         whether it is reached (`success`).
 
     Raises:
-        UserError: there is no such environment, or its spaces cannot be planned in.
+        UserError: there is no such environment, or its spaces are not supported.
     """
     # By default MuJoCo appends its warnings to MUJOCO_LOG.TXT in the working folder.
     mujoco.set_mju_user_warning(lambda message: _log.debug("MuJoCo: %s", message))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*out of date.*")  # v4 is D4RL's
-        warnings.filterwarnings("ignore", message=".*precision lowered.*")  # wanted
+        warnings.filterwarnings("ignore", message=".*precision lowered.*")  # to float32, as intended
         env = _build(task, render_mode)
         if isinstance(env.observation_space, gym.spaces.Dict) and task.has_goal:
             env = GoalEnv(env)

@@ -30,14 +30,14 @@ class YamlLoader(yaml.CSafeLoader):
 
 
 YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
-_NESTED = 100  # collections in each other; LibYAML's parser takes the process with it at some 50000
+_NESTED = 100  # nested collections; at about 50000 LibYAML's parser crashes the process
 
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML.
 
     Raises:
-        ValueError: it is none, or a value is not of its tag.
+        ValueError: the text is not valid YAML, or a value does not fit its tag.
     """
     depth = 0
     try:
@@ -62,11 +62,11 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # a folder that takes no files shows here, in the system's own words
+        temporary.touch()  # an unwritable folder shows here, with the system's message
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)  # h5py and safetensors raise errors of their own, with the system's words
+        full = os.strerror(errno.ENOSPC)  # h5py and safetensors wrap the system's message in errors of their own
         if full in str(error):
             reason = full
         elif isinstance(error, OSError):
@@ -91,7 +91,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON.
 
     Raises:
-        UserError: a number is NaN or infinite, which JSON has not, or the file cannot be written.
+        UserError: a number is NaN or infinite, which JSON cannot hold, or the file cannot be written.
     """
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror or error}; run the stage that makes it") from error
-    except (ValueError, RecursionError) as error:  # also what is no text, or a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # also bytes that are not text, or a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run the stage that makes it again") from error
 
 

@@ -16,12 +16,12 @@ from dmemm.files import read_json
 
 
 def _is_integer(checker: Any, value: Any) -> bool:
-    """JSON Schema's integers have 5.0 among them, which Python cannot count with."""
+    """Return whether a value is an integer. JSON Schema counts 5.0 as one, with which Python cannot count."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(checker: Any, value: Any) -> bool:
-    """Neither NaN nor an infinity, nor an integer too large for a float."""
+    """Return whether a value is a number: finite, and not an integer too large for a float."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) <= sys.float_info.max
 

@@ -59,7 +59,7 @@ def _planner(arguments: argparse.Namespace) -> Method:
     """The method, which must be a variant of the planner."""
     method = get_method(arguments.method)
     if not method.is_planner:
-        raise UserError(f"{method.name}: is no variant of the planner; this stage looks at its guide and its plans")
+        raise UserError(f"{method.name}: not a variant of the planner; this stage needs a guide and plans")
     return method
 
 
@@ -117,7 +117,7 @@ def train(arguments: argparse.Namespace) -> None:
     method = get_method(arguments.method)
     python = ROOT / METHODS_ENVIRONMENT / "bin" / "python"
     if method.by_d3rlpy and Path(sys.prefix).name != METHODS_ENVIRONMENT and python.exists():
-        # The same command there; by its own folder the package is found, and by no other way.
+        # The same command, run there; the package is found by its own folder only.
         os.execve(python, [str(python), "-m", "dmemm", *sys.argv[1:]], {**os.environ, "PYTHONPATH": str(ROOT)})
     task, config = _resolve(arguments, training_config(method), method)
     import_module(method.trainer).train(
@@ -161,7 +161,7 @@ def pictures(arguments: argparse.Namespace) -> None:
     task, config = _resolve(arguments, EvaluateConfig, method)
     pictures(
         method, task, config, arguments.seed, _inputs(arguments),
-        output=arguments.output, denoising=arguments.denoising, animation=arguments.animation,
+        output=arguments.output, denoising=arguments.denoising, animation=arguments.animation, page=arguments.page,
     )  # fmt: skip
 
 

@@ -30,10 +30,10 @@ class Task:
         data: where the data come from, for each source that has them: `local`, `d4rl`, `minari`, `own`.
         protocol: how it is evaluated; both maze protocols share their data and networks.
         body: the key of per-body parameters: `hopper`, `halfcheetah`, `walker2d`, `umaze`, `medium`, `large`; empty
-            for one's own.
+            for your own tasks.
         env_arguments: of the environment's constructor.
         goal_dim: leading entries of the state for which an episode has a goal; 0 without goals.
-        terminal: `module:function` that tells the states, (..., Ds), in which episodes terminate; empty for none.
+        terminal: `module:function`, states (..., Ds) → whether the episode terminates in them; empty for none.
         parameters: instead of params.yaml's values.
     """
 
@@ -81,7 +81,7 @@ class Task:
 
 
 def task_names() -> list[str]:
-    """The names of all task files, in alphabetical order."""
+    """Return the names of all task files, in alphabetical order."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if NAME.fullmatch(path.stem))
 
 
@@ -113,7 +113,7 @@ def read_task(path: Path) -> Task:
 
 
 def load_object(path: str, key: str) -> Any:
-    """The object that a task file names as `module:name`.
+    """Import the object that a task file names as `module:name`.
 
     Raises:
         UserError: naming the file and the `key`, if it cannot be imported.

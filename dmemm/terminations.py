@@ -1,4 +1,4 @@
-"""The states in which episodes terminate, as planned and learned states are judged by them.
+"""The states in which episodes terminate, for the judgement of planned and learned states.
 
 A task file names such a function, `module:function`. It takes states (..., Ds) in the environment's units, PyTorch's
 or NumPy's, and returns bool (...).
@@ -32,7 +32,7 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
         scale: its scale, shape (Ds,).
 
     Raises:
-        UserError: there is no such function; or, when it is called, that it does not tell states.
+        UserError: there is no such function; or, when it is called, that it does not return bool (...).
     """
     if not task.terminal:
         return None
@@ -41,14 +41,14 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
 
     def ended(states: Any) -> Any:
         try:
-            told = terminal(states * scale + center)
-            if told.shape != states.shape[:-1] or not str(told.dtype).endswith("bool"):
-                raise ValueError(f"{told.dtype} of shape {tuple(told.shape)} for states {tuple(states.shape)}")
+            ended = terminal(states * scale + center)
+            if ended.shape != states.shape[:-1] or not str(ended.dtype).endswith("bool"):
+                raise ValueError(f"{ended.dtype} of shape {tuple(ended.shape)} for states {tuple(states.shape)}")
         except Exception as error:  # a function of the user's may raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise UserError(
                 f"{key}: {task.terminal}: {reason}; it takes states (..., Ds) and returns bool (...)"
             ) from error
-        return told
+        return ended
 
     return ended

@@ -32,3 +32,11 @@ def test_help_needs_no_torch(stage: str) -> None:
     code = f"import sys; from dmemm.cli import main\ntry: main(['{stage}', '--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    monkeypatch.delitem(sys.modules, "dmemm.settings", raising=False)
+    assert main(["setting", "quick"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "module ruamel.yaml is not installed" in error and "[pipeline]" in error

@@ -1,1 +1,1 @@
-"""The pipeline's own code: helpers of the Snakemake rules and the bridge between Snakemake and DVC."""
+"""Helpers of the Snakemake rules, and what keeps Snakemake's records and DVC's in step."""

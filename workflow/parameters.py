@@ -39,7 +39,7 @@ def load(path: Path) -> Params:
     _check_listed(path, "mazes", [f"maze2d-{maze}" for maze in params["mazes"]], "maze", params)
     for name in params["methods"]:
         if name not in POLICIES:
-            raise UserError(f"{path}: methods: {name} is none; choose from {', '.join(POLICIES)}")
+            raise UserError(f"{path}: methods: {name} is unknown; choose from {', '.join(POLICIES)}")
     return params
 
 

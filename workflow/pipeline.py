@@ -167,7 +167,7 @@ def own_files(stage: str, task: Task, method: Method | None = None) -> list[str]
 
 @cache
 def content(path: str) -> str:
-    """Return a digest of a file's content, whatever its times say; of one that is missing, nothing."""
+    """Return a digest of a file's content, independent of its times; empty if it is missing."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

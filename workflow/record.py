@@ -41,14 +41,14 @@ _at_start: dict[str, tuple[int, int]] = {}
 
 
 def prepare(dryrun: bool) -> None:
-    """Before the plan: give Snakemake the records of what DVC has brought; record what a killed run has left.
+    """Before Snakemake plans: give it the records of files that DVC brought, and record what a killed run has left.
 
     Raises:
         UserError: a copy of the records is damaged.
     """
     known = _records()
     damaged = _files() - known.keys()
-    # Nothing has run since they were made, so the copies can mend Snakemake's records.
+    # Nothing has run since they were made, so the copies can replace Snakemake's damaged records.
     synced = {} if damaged or not METADATA.is_dir() else _synced()
     changed = [stage for stage, (copy, _) in STAGES.items() if copy.exists() and _digest(copy) != synced.get(stage)]
     # All of them, before anything is taken away.
@@ -60,7 +60,7 @@ def prepare(dryrun: bool) -> None:
     for path, record in brought.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
-    for path in damaged - brought.keys() if not dryrun else ():  # nobody knows what their files were made from
+    for path in damaged - brought.keys() if not dryrun else ():  # what their files were made from is unknown
         mark = INCOMPLETE / path.relative_to(METADATA)
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text('{"external_jobid": null}')  # Snakemake's, which makes it run the job again
@@ -98,7 +98,7 @@ def finish(complete: bool) -> None:
 
 
 def _leave_the_future() -> None:
-    """Give results from before a clock was put back the present time: outputs must not be older than their inputs."""
+    """Set times in the future to now: after a clock was set back, new outputs would seem older than their inputs."""
     now = time.time()
     for path in (path for folder in ("data", "results") for path in Path(folder).rglob("*")):
         if path.lstat().st_mtime > now:
@@ -167,7 +167,7 @@ def _sources() -> dict[str, tuple[int, int]]:
 
 
 def _missing() -> set[str] | None:
-    """The rules that have jobs to do for the tables; None if nobody can tell."""
+    """Return the rules that have jobs to do for the tables; None if that is unknown."""
     command = [sys.executable, "-m", "snakemake", "all", "--dry-run", "--quiet", "host", "reason"]
     run = subprocess.run(command, capture_output=True, text=True)
     words = [line.split() for line in run.stdout.splitlines()]

@@ -15,12 +15,12 @@ _TOLERANCE = 0.05  # of the returns' deviation
 
 
 def cache_folder() -> Path:
-    """Where D4RL itself keeps its downloads."""
+    """Return the folder in which D4RL keeps its downloads."""
     return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
 
 
 def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
-    """The data set's file, downloaded unless it is there, with the SHA-256 that it must have.
+    """Return the data set's file; download it if it is missing, and verify its SHA-256.
 
     The first use of a file whose SHA-256 nobody has published records it beside the file; later uses compare.
 
@@ -57,7 +57,7 @@ def _recorded(record: Path) -> str:
 
 
 def differences(statistics: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
-    """What a data set's statistics have unlike D4RL's published ones, one entry a number."""
+    """Return the statistics that differ from D4RL's published ones, one line each."""
     told = []
     if "transitions" in known and statistics["transitions"] != known["transitions"]:
         told.append(f"{statistics['transitions']} transitions, D4RL's has {known['transitions']}")

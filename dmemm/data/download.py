@@ -21,11 +21,11 @@ from dmemm.tasks import Task
 def download(task: Task, config: DownloadConfig, output: Path, statistics_output: Path) -> None:
     """Write a task's raw data (HDF5) and its statistics (JSON).
 
-    `warnings` of the statistics are told in every table made of the data.
+    Every table that is made from the data repeats the `warnings` of the statistics.
 
     Raises:
-        UserError: the task has no data of the source, they cannot be had, are not sound or do not fit the environment,
-            or a file cannot be written.
+        UserError: the task has no data of the source, they cannot be downloaded, are invalid or do not fit the
+            environment, or a file cannot be written.
     """
     source = choose_source(task, config.data_source)
     entry = task.data[source]
@@ -64,7 +64,7 @@ def download(task: Task, config: DownloadConfig, output: Path, statistics_output
 
 
 def choose_source(task: Task, data_source: str) -> str:
-    """The source of a task's data: `data_source`, or the only one it has.
+    """Return the source of a task's data: `data_source`, or the only one that it has.
 
     Raises:
         UserError: it has several, or none, and not that one.
@@ -77,7 +77,7 @@ def choose_source(task: Task, data_source: str) -> str:
 
 
 def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Iterator[RawData]:
-    """The blocks, if they are of the environment's shapes, with actions clipped to its bounds as it clips them."""
+    """Yield the blocks, checked against the environment's shapes, with actions clipped to its bounds."""
     env = make_env(task)
     space, shape = env.action_space, env.observation_space.shape
     env.close()

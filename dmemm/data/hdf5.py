@@ -26,7 +26,7 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
     Raises:
         UserError: the file is missing, damaged, lacks a key, or holds unsound values.
     """
-    remedy = "mend the data set" if data_source == "own" else REMAKE
+    remedy = "correct the data set" if data_source == "own" else REMAKE
     if not path.is_file():
         raise UserError(f"{path}: no such file; put it there, or correct `data` in tasks/{task.name}.yaml")
     with reading(path, remedy) as file:
@@ -61,12 +61,12 @@ def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
     if key in ("rewards", "terminals", "timeouts") and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]  # a column where a vector is meant
     if values.ndim != (2 if key.endswith("tions") else 1):
-        raise UserError(f"{array.file.filename}: {key} have shape {array.shape}; mend the data set")
+        raise UserError(f"{array.file.filename}: {key} have shape {array.shape}; correct the data set")
     if key in ("terminals", "timeouts"):
         if not np.isin(values, (0, 1)).all():
-            raise UserError(f"{array.file.filename}: {key} hold other values than 0 and 1; mend the data set")
+            raise UserError(f"{array.file.filename}: {key} hold other values than 0 and 1; correct the data set")
         return values.astype(np.bool_)
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the check tells
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite, which the check refuses
         return values.astype(np.float32)
 
 

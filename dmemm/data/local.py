@@ -1,4 +1,4 @@
-"""Data collected on this machine, where D4RL's cannot be had. It follows D4RL's recipes but is never to be called D4RL.
+"""Data collected on this machine, for use without a network. They follow D4RL's recipes but must never be called D4RL.
 
 Mazes: one long trajectory between random goals. Locomotion: policies of soft actor-critic, their actions sampled, from
 workflow/scripts/train_policies.py.

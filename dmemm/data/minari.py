@@ -25,7 +25,7 @@ def read_blocks(ids: Sequence[str], task: Task) -> Iterator[RawData]:
     mazes get their own frame, and the rewards of maze2d's goal.
 
     Raises:
-        UserError: no network, no such data set, a damaged one, or observations and actions that are no vectors.
+        UserError: no network, no such data set, a damaged one, or observations and actions that are not vectors.
     """
     for name in ids:
         for episode in _episodes(name):
@@ -75,13 +75,13 @@ def _states(observations: Any, task: Task, name: str) -> np.ndarray[Any, Any]:
         inner = np.asarray(observations["observation"])
         observations = inner if task.is_maze else np.concatenate([observations["achieved_goal"], inner], axis=1)
     if isinstance(observations, dict | tuple) or np.ndim(observations) != 2:
-        raise UserError(f"{name}: observations are no vectors; only Box spaces of one dimension can be planned in")
+        raise UserError(f"{name}: observations are not vectors; only Box spaces of one dimension are supported")
     return np.asarray(observations)
 
 
 def _load(name: str) -> minari.MinariDataset:
     if not (get_dataset_path(name) / "data").exists():
-        # Without a network Minari would try for half a minute and then tell it in pages.
+        # Without a network, Minari retries for half a minute and then prints pages of traceback.
         server = _SERVERS.get(os.environ.get("MINARI_REMOTE", "hf://").partition(":")[0])
         try:
             if server:

@@ -21,7 +21,7 @@ LABELS = ("data_source", "task")
 REMAKE = "delete it and run the same command of Snakemake again"  # what to do about a file of the pipeline's own
 OUTDATED = "made by an earlier version; delete it and run the stage again"
 _FLAGS = ("terminals", "timeouts")
-# The same data give the same bytes: LZF would start from whatever its memory holds, and so would the part of the last
+# The same data give the same bytes. LZF's output depends on uninitialised memory, and so does the part of the last
 # chunk that lies beyond the data.
 STORAGE: Mapping[str, Any] = {
     "compression": "gzip", "compression_opts": 1, "shuffle": True, "track_times": False, "fillvalue": 0,
@@ -66,7 +66,7 @@ class RawData:
 
     @cached_property
     def digest(self) -> str:
-        """What the files made from the data know them by: SHA-256 of the arrays, whatever file they lie in."""
+        """SHA-256 of the arrays, independent of their file; files made from the data name it in their headers."""
         digest = hashlib.sha256()
         for key in ARRAYS:
             array = np.ascontiguousarray(getattr(self, key))
@@ -130,14 +130,14 @@ def write_raw(path: Path, blocks: Iterable[RawData]) -> None:
                     maximum, chunk = (None, *shape), (_CHUNK, *shape)
                     file.create_dataset(key, (0, *shape), array.dtype, maxshape=maximum, chunks=chunk, **STORAGE)
                 if file[key].shape[1:] != array.shape[1:]:
-                    raise UserError(f"{path}: {key} of {array.shape[1:]} after {file[key].shape[1:]}; mend the data")
+                    raise UserError(f"{path}: {key} of {array.shape[1:]} after {file[key].shape[1:]}; correct the data")
                 file[key].resize(length + len(array), axis=0)
                 file[key][length:] = array
             for label in LABELS:
                 file.attrs[label] = getattr(raw, label)
             length += len(raw.rewards)
         if length == 0:
-            raise UserError(f"{path}: the data set holds no transitions; mend the data")
+            raise UserError(f"{path}: the data set holds no transitions; correct the data")
 
 
 def read_raw(path: Path) -> RawData:
@@ -184,9 +184,9 @@ def reading(path: Path, remedy: str = REMAKE) -> Iterator[h5py.File]:
 
 
 def dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    """The numbers under `key`, refused where they lie in another file or are no plain numbers.
+    """Return the array under `key`; refuse links to other files, and anything but plain numbers.
 
-    Nothing in a data set is thus ever executed (pickles are stored as objects or bytes) or read from elsewhere.
+    So nothing in a data set is executed (pickles are stored as objects or bytes) or read from elsewhere.
 
     Raises:
         UserError: see above, or there is no such key.

@@ -43,10 +43,10 @@ class Segments:
     data: str
 
     def require(self, path: Path, raw: RawData, raw_path: Path) -> None:
-        """Refuse windows, read from `path`, that were not made of `raw`.
+        """Refuse windows, read from `path`, that were not made from `raw`.
 
         Raises:
-            UserError: the file is of other data, or its windows are none of these.
+            UserError: the file is of other data, or has windows that these data do not have.
         """
         same_data(path, self.data, raw_path, raw.digest)
         dim = raw.actions.shape[1] + raw.observations.shape[1]
@@ -54,7 +54,7 @@ class Segments:
             raise UserError(f"{path}: windows that {raw_path} does not have; {_REMAKE}")
 
     def fault(self) -> str:
-        """What is wrong with windows that were read, whatever the data; empty if nothing is."""
+        """Return what is wrong with windows that were read, in any data set; empty if nothing is."""
         columns = (self.starts, self.lengths, self.returns, self.weights, self.held_out)
         parts = [getattr(self.normaliser, name) for name in Normaliser.names()]
         if any(x.shape != (len(self.starts),) for x in columns) or any(x.shape != parts[0].shape for x in parts):

@@ -18,7 +18,7 @@ class Batch:
     Attributes:
         tau: shape (batch, horizon, action_dim + observation_dim), normalised `[action, observation]`.
         mask: bool, shape (batch, horizon), the steps that really happened.
-        learned: bool, shape (batch, horizon), the steps of the diffusion loss: `mask`, and with a goal the rest too.
+        learned: bool, shape (batch, horizon), the steps of the diffusion loss: `mask`, and with a goal the padding.
         weight: shape (batch,), eq. 11.
     """
 
@@ -31,9 +31,9 @@ class Batch:
 class Windows:
     """All windows of a data set; the transitions are held once, windows are gathered from them.
 
-    After an episode's end a window of a task with a goal rests where the episode ended (no action; in mazes no
-    velocity), so that a plan towards a goal arrives at the data's own pace and stays; others repeat the last step.
-    Either way those steps are outside `mask`.
+    Windows that reach beyond an episode's end are padded, and `mask` leaves the padding out. With a goal, the padding
+    rests at the episode's last state (no action; in mazes no velocity), so that plans arrive at the data's pace and
+    stay; without one, it repeats the last step.
     """
 
     def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device) -> None:

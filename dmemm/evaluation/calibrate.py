@@ -68,8 +68,8 @@ def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any],
     """Every combination of `guide_grid`'s values, params.yaml's own setting first.
 
     Returns:
-        What tells a setting, its (knob, value) pairs, with None for a knob that plays no part → the parameters. Each
-        once, whatever the knobs that play no part.
+        A setting's (knob, value) pairs, with None for a knob that has no effect → the parameters. Settings that differ
+        only in knobs without effect are one.
     """
     # The command line sorts the keys of a mapping.
     grid = {knob: config.guide_grid[knob] for knob in config.parameters() if knob in config.guide_grid}

@@ -49,12 +49,12 @@ def consistency(
     """Run the stage: plan from held-out states, and compare what is planned with what happens.
 
     Plans are drawn as `evaluate` draws its candidates, under the same guide, but none is chosen among several and there
-    is no veto. What is measured is then the network's own doing, since a choice by T̂'s errors would lower them for any
-    network, and four plans of a start stay four independent draws.
+    is no veto. So the network alone is measured: choosing by T̂'s errors would lower them for any network. And the four
+    plans of a start stay independent.
     """
     if not method.plans:
         planning = ", ".join(name for name, other in METHODS.items() if other.plans)
-        raise UserError(f"{method.name}: makes no plans of states; choose one of {planning}")
+        raise UserError(f"{method.name}: does not plan states; choose one of {planning}")
     if isinstance(config, EvaluateConfig):
         config = replace(config, candidates=1)
     actor = load_actor(method, task, config, seed, inputs)

@@ -1,9 +1,11 @@
-"""What plans look like: mazes with plans and the paths really taken, robots in frames, a plan growing out of noise."""
+"""Pictures of plans: mazes with plans and the paths that were taken, frames of robots, a plan from noise to clean."""
 
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ Array = NDArray[np.float32]
 _EPISODES = 6
 _FRAMES = 8  # of a strip
 _LEVELS = 6  # of a plan's denoising
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 1.5rem }}
+img {{ max-width: 100% }}
+</style>
+<h1>{title}</h1>
+{sections}</html>
+"""
 
 
 def pictures(
@@ -43,10 +54,12 @@ def pictures(
     output: Path,
     denoising: Path,
     animation: Path,
+    page: Path,
 ) -> None:
-    """Run the stage: the first plans of a few episodes beside what really happened, a plan's denoising, an animation.
+    """Run the stage: the first plans of a few episodes beside what happened, a plan's denoising, an animation.
 
-    Where nothing can be rendered (no EGL, no OSMesa), robots are drawn as the curves of their states.
+    `page` shows the three together and needs no other file. Where nothing can be rendered (no EGL, no OSMesa), robots
+    are drawn as the curves of their states.
     """
     planner = load_planner(task, config, seed, inputs)
     observations, goals = _starts(task, seed)
@@ -67,7 +80,20 @@ def pictures(
             _save(_strip(frames, planned[0], paths[0], title), output)
             _save(_curves([level[0] for level in levels], title), denoising)
             _animate_robot(frames, planned[0], paths[0], animation)
-    print(f"pictures {title} → {output}, {denoising}, {animation}")
+    sections = {
+        "Plans, and the paths taken": (output, "png"),
+        "One plan and its path": (animation, "gif"),
+        "One plan, from noise to clean": (denoising, "png"),
+    }
+    with replacing(page) as temporary:
+        temporary.write_text(_PAGE.format(title=title, sections="".join(starmap(_section, sections.items()))))
+    print(f"pictures {title} → {output}, {denoising}, {animation}, {page}")
+
+
+def _section(heading: str, picture: tuple[Path, str]) -> str:
+    path, kind = picture
+    data = b64encode(path.read_bytes()).decode()
+    return f'<h2>{heading}</h2>\n<img alt="{heading}" src="data:image/{kind};base64,{data}">\n'
 
 
 def _starts(task: Task, seed: int) -> tuple[Array, Array | None]:

@@ -20,10 +20,10 @@ _STATISTICS = {
 
 
 def read_statistics(path: Path) -> dict[str, Any]:
-    """Read what score files tell of the data set.
+    """Read what score files say of the data set.
 
     Raises:
-        UserError: the file is missing, or is none that `download` wrote.
+        UserError: the file is missing, or `download` did not write it.
     """
     return dict(read_record(path, _STATISTICS, "download"))
 

@@ -37,7 +37,7 @@ def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot read weights ({reason}); delete it and run the stage that makes it") from error
     if not isinstance(header, dict):
-        raise UserError(f"{path}: its header is no mapping; delete it and run the stage that makes it")
+        raise UserError(f"{path}: its header is not a mapping; delete it and run the stage that makes it")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds {header.get('kind', 'unknown weights')}, but {kind} was expected")
     return tensors, header
@@ -60,7 +60,7 @@ def load_artifact(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, A
 
 @contextmanager
 def rebuilding(path: Path) -> Iterator[None]:
-    """Build a module from what `load_artifact` read; a header or tensors that do not make it up become one line.
+    """Build a module from what `load_artifact` read; a header or tensors that do not fit it become one line.
 
     Raises:
         UserError: a key is missing, or a value or a shape is another.

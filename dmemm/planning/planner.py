@@ -56,7 +56,7 @@ class Planner:
         """Seed the generator.
 
         Raises:
-            UserError: a model is missing that the objective, transition guidance or the veto needs.
+            UserError: a model that the objective, transition guidance or the veto needs is missing.
         """
         needs = config.models(task)
         self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward

@@ -67,7 +67,7 @@ class Episodes:
 
 
 def env_seeds(seed: int, episodes: int, offset: int = 0) -> range:
-    """The environments' seeds of a seed's episodes, offset + 10000·seed + i: no two seeds share one.
+    """Return the environments' seeds of a seed's episodes, offset + 10000·seed + i: no two seeds share one.
 
     Args:
         seed: below 100000.
@@ -86,7 +86,7 @@ def env_seeds(seed: int, episodes: int, offset: int = 0) -> range:
 
 
 def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: int = 0) -> Episodes:
-    """Run all episodes at once, from the starts that `env_seeds` gives, whatever is evaluated.
+    """Run all episodes at once, from the starts that `env_seeds` gives, the same for every method.
 
     Raises:
         UserError: an environment failed, gave numbers that are not finite, or lacks the goal or the success that the

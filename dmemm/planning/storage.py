@@ -50,9 +50,9 @@ def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Tas
     task, chosen = get_task(str(path_or_task)), get_method(variant)
     config = EvaluateConfig.resolve(load_params(Path("params.yaml")), task, chosen)
     found = in_pipeline(PATHS, task.data_task, chosen.network, seed)
-    # Those that say what is expected of a plan are taken where there are any.
-    told = {name for name in ("dynamics", "reward") if found.need(name).is_file()}
-    return task, config, in_pipeline({"model", *config.models(task), *told}, task.data_task, chosen.network, seed)
+    # These predict a plan's return and its errors; they are loaded where they exist.
+    predicting = {name for name in ("dynamics", "reward") if found.need(name).is_file()}
+    return task, config, in_pipeline({"model", *config.models(task), *predicting}, task.data_task, chosen.network, seed)
 
 
 def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:

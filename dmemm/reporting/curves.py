@@ -34,12 +34,12 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
         outputs: one file a format, by suffix: .pdf or .png.
 
     Raises:
-        UserError: a file is no loss curve, or cannot be read or written.
+        UserError: a file is not a loss curve, or cannot be read or written.
     """
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
         if len(path.parts) < 3:
-            raise UserError(f"{path}: of no task and method; its path must end with TASK/METHOD/FILE")
+            raise UserError(f"{path}: not named by task and method; its path must end with TASK/METHOD/FILE")
         task, variant = path.parts[-3:-1]
         tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
         first, last = tasks[task][variant][0], tasks[task][variant][-1]

@@ -17,7 +17,7 @@ from dmemm.reporting.formats import write
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
-# Okabe and Ito's palette, told apart by colour-blind readers too; without its yellow, too pale for a line on white.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Five markers on seven colours: 35 tasks before a pair repeats, and readable in grey.
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -69,7 +69,7 @@ def _defaults(params: Sequence[str]) -> dict[str, float]:
         try:
             defaults[key] = float(value)
         except ValueError:
-            raise UserError(f"{assignment}: {value!r} is no number") from None
+            raise UserError(f"{assignment}: {value!r} is not a number") from None
         if not 0 <= defaults[key] < math.inf:
             raise UserError(f"{assignment}: out of range; use a finite value of at least 0")
     for key in _PARAMETERS:
@@ -87,7 +87,7 @@ def _curve(row: Row, key: str, default: float) -> Curve:
         fixed = get_method(name).fixed
         if name != "dmemm":
             if "=" not in name:
-                raise UserError(f"{row.variants[name][0].path}: {name} is no point of figure 1; leave the file out")
+                raise UserError(f"{row.variants[name][0].path}: {name} is not a point of figure 1; leave the file out")
             if key in fixed:
                 variants[float(fixed[key])] = name
     # Last, so that it also stands for a variant that asks for dmemm's own value: that is the same training.

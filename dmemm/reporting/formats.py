@@ -42,7 +42,7 @@ thead th {{ border-bottom: 1px solid #222 }}
 
 @dataclass(frozen=True)
 class Table:
-    """What a table says, whatever its format.
+    """The content of a table, independent of its format.
 
     Attributes:
         name: e.g. `Table 1`; LaTeX has numbers of its own.

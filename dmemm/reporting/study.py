@@ -70,7 +70,7 @@ def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:
         own = [line for line in lines if line["task"] == row.task]
         for (measure, label), axes in zip(_PANELS.items(), axes_row, strict=True):
             for line in own:
-                if not line[measure]:  # nobody can put the simulator of a task of one's own into a planned state
+                if not line[measure]:  # the simulator of your own task cannot be put into a planned state
                     continue
                 plain = line["variant"].endswith("-plain")
                 axes.errorbar(

@@ -86,7 +86,7 @@ def write_metrics(tables: Sequence[Path], output: Path) -> None:
         output: JSON.
 
     Raises:
-        UserError: a file is no such table, or cannot be read or written.
+        UserError: a file is not such a table, or cannot be read or written.
     """
     metrics: dict[str, dict[str, float]] = {}
     for path in tables:
@@ -105,7 +105,7 @@ def read_published(path: Path) -> Published:
     """Read published scores: (table, task, method) → mean and what the paper prints after ±.
 
     Raises:
-        UserError: unreadable, a column missing, or a value that is no number.
+        UserError: unreadable, a column missing, or a value that is not a number.
     """
     published = {}
     for line in _read_csv(path, ("table", "task", "method", "mean", "plus_minus")):
@@ -126,7 +126,7 @@ def _check(number: int, row: Row, variants: Sequence[str]) -> None:
     task = get_task(row.task)
     if (number == 1 and task.has_goal) or (number == 2 and not task.has_goal):
         raise UserError(
-            f"{row.first.path}: {row.task} is no row of table {number}; use table {2 if task.has_goal else 1}"
+            f"{row.first.path}: {row.task} is not a row of table {number}; use table {2 if task.has_goal else 1}"
         )
     for variant in variants:
         if variant not in row.variants:
@@ -252,5 +252,5 @@ def _number(text: str, path: Path, column: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{path}: {column}: {text!r} is no number; restore the file or make it again")
+        raise UserError(f"{path}: {column}: {text!r} is not a number; restore the file or make it again")
     return value

@@ -98,7 +98,7 @@ class TrainingState:
         save_weights(path, tensors, {"kind": "Checkpoint", **header})
 
     def resume(self, path: Path, identity: str) -> bool:
-        """Take over the checkpoint at `path`; False, and nothing done, where there is none of this very training."""
+        """Restore the checkpoint at `path`; return False, unchanged, if there is none or it is of another training."""
         if not path.exists():
             return False
         try:

@@ -1,7 +1,12 @@
 """Saved planners: whole or not at all, and loaded anywhere."""
 
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ import dmemm
 from dmemm.errors import UserError
 from dmemm.planning import storage
 
-from ..checkout import staged
+from ..checkout import ROOT, staged
 from .example import OWN, TASK, planner
 
 OBSERVATIONS = np.ones((2, 4), np.float32)
@@ -63,6 +68,25 @@ def test_a_planner_without_a_model_replaces_one_that_has_it(without, tmp_path):
     assert getattr(loaded, without) is None
     assert_same(made.plan(OBSERVATIONS), loaded.plan(OBSERVATIONS))
     assert names(tmp_path) == {"planner"}
+
+
+def test_planning_needs_no_package_of_the_pipeline(tmp_path):
+    made = planner(4, task=OWN)
+    made.save(tmp_path)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = {re.match(r"[\w.-]+", line)[0].lower() for line in (*extras["pipeline"], *extras["dev"])}
+    modules = [
+        module
+        for module, owners in packages_distributions().items()
+        if installed & {owner.lower() for owner in owners} and "/" not in module
+    ]
+    assert {"snakemake", "dvc", "gymnasium", "mujoco", "matplotlib"} <= set(modules)
+    missing = f"import sys; sys.modules.update(dict.fromkeys({modules}))\n"  # None: its import fails
+    plan = f"import dmemm, numpy; plans = dmemm.Planner.load({str(tmp_path)!r}).plan(numpy.ones((2, 4)))"
+    plan += "; print(plans.actions.tolist())"
+    run = subprocess.run([sys.executable, "-c", missing + plan], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    np.testing.assert_array_equal(np.array(json.loads(run.stdout), np.float32), made.plan(OBSERVATIONS).actions)
 
 
 def test_a_planner_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

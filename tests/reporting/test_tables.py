@@ -138,9 +138,9 @@ def test_table3_compares_the_ablations(write_score: Any, table: Any) -> None:
         (
             1,
             [("maze2d-umaze", "dmemm"), ("maze2d-umaze", "diffuser")],
-            "maze2d-umaze is no row of table 1; use table 2",
+            "maze2d-umaze is not a row of table 1; use table 2",
         ),
-        (2, [(HOPPER, "dmemm"), (HOPPER, "diffuser")], f"{HOPPER} is no row of table 2; use table 1"),
+        (2, [(HOPPER, "dmemm"), (HOPPER, "diffuser")], f"{HOPPER} is not a row of table 2; use table 1"),
         (1, [(HOPPER, "dmemm"), (HOPPER, "diffuser"), (HOPPER, "wo_tr_guide")], "no column wo_tr_guide"),
         (1, [], "no score files"),
     ],
@@ -184,7 +184,7 @@ def test_nothing_is_written_when_one_output_cannot_be(write_score: Any, tmp_path
     ("text", "message"),
     [
         ("table,task\n", "no column method"),
-        ("table,task,method,mean,plus_minus\n1,x,y,high,\n", "mean: 'high' is no number"),
+        ("table,task,method,mean,plus_minus\n1,x,y,high,\n", "mean: 'high' is not a number"),
         ("table,task,method,mean,plus_minus\n1,x,y\n", "a line has more or fewer cells"),
     ],
 )

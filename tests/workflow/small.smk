@@ -1,14 +1,17 @@
 # Three rules, small enough to try everything that goes wrong. Files named fail-TASK, slow and edit-code steer them.
 include: "workflow/rules/common.smk"
 
+
 LAMBDA_TR, ALPHA = (assignment(key, config[key]) for key in ("lambda_tr", "alpha"))
 WANTED = dict(task=config["tasks"]["locomotion"], seed=config["seeds"])
 MODELS = expand("results/models/{task}/seed{seed}.txt", **WANTED)
 SCORES = expand("results/eval/dmemm/{task}/seed{seed}.json", **WANTED)
 
+
 rule all:
     input:
         "results/table.csv",
+
 
 rule train:
     input:
@@ -23,6 +26,7 @@ rule train:
         " then python slow.py {output.model}; fi;"
         " test ! -e fail-{wildcards.task}; echo {params} > {output.model}; echo step > {output.constant}"
 
+
 rule evaluate:
     input:
         model="results/models/{task}/seed{seed}.txt",
@@ -34,6 +38,7 @@ rule evaluate:
     shell:
         "cat {input.model} > {output.scores}; echo {params.set} >> {output.scores}"
 
+
 rule table1:
     input:
         scores=SCORES,
@@ -44,12 +49,15 @@ rule table1:
     shell:
         "cat {input.scores} > {output.csv}; if test -e edit-code; then sleep 0.1; echo edited > code.py; fi"
 
+
 rule all_train:
     input:
         MODELS,
 
+
 rule all_evaluate:
     input:
         SCORES,
+
 
 include: "workflow/rules/dvc.smk"

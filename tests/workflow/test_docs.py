@@ -16,7 +16,7 @@ COMMANDS = [
     for page in PAGES
     for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
-    if (words := shlex.split(line, comments=True))
+    if (words := shlex.split(line.removeprefix("$ "), comments=True))
 ]
 
 

@@ -15,7 +15,8 @@ from workflow.record import STAGES as RECORDS
 
 from ..checkout import ROOT, staged
 
-STAGES = yaml.safe_load(staged("dvc.yaml"))["stages"]
+FILE = yaml.safe_load(staged("dvc.yaml"))
+STAGES = FILE["stages"]
 CODE = {"Snakefile", "workflow", "dmemm"}
 LISTS = {"tasks", "mazes", "seeds", "methods", "ablation_tasks", "sensitivity_tasks"}
 LISTS |= {"sensitivity_lambda_tr", "sensitivity_lambda_rd"}
@@ -82,6 +83,14 @@ def test_each_command_names_a_rule_that_makes_the_stages_files(project):
         made = [f for line in re.findall(r"^ +output: (.*)$", output, re.M) for f in line.split(", ")]
         for out in set(outs(stage)) - {"results/records.json"}:
             assert any(file == out or file.startswith(f"{out}/") for file in made), (name, out)
+
+
+@pytest.mark.parametrize("name", FILE["artifacts"])
+def test_an_artifact_is_a_network_of_the_task_that_it_is_named_after(name):
+    artifact = FILE["artifacts"][name]
+    assert artifact["path"] == PATHS["model"].format(task=name, method="dmemm", seed=0)
+    assert get_task(name).data_task == name and f'"{name}"' in artifact["desc"]
+    assert any(artifact["path"].startswith(f"{out}/") for out in outs(STAGES["train"]))
 
 
 def test_every_task_of_the_project_resolves_for_every_method():

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ def stages(task: str) -> dict[str, Any]:
     stage("consistency", task, "dmemm", "0", "--model", network, *guided_by, *common, "--segments", "w.h5",
           "--output", "c.json")  # fmt: skip
     stage("pictures", task, "dmemm", "0", "--model", network, *guided_by, "--output", "p.png",
-          "--denoising", "d.png", "--animation", "a.gif")  # fmt: skip
+          "--denoising", "d.png", "--animation", "a.gif", "--page", "p.html")  # fmt: skip
     for name, head in (("p.png", b"\x89PNG"), ("d.png", b"\x89PNG"), ("a.gif", b"GIF89a")):
-        assert Path(name).read_bytes().startswith(head)
+        picture = Path(name).read_bytes()
+        assert picture.startswith(head) and b64encode(picture).decode() in Path("p.html").read_text()
     return dict(json.loads(Path("e.json").read_text()))
 
 

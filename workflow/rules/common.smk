@@ -3,6 +3,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from dmemm import run_lock
 from dmemm.errors import UserError
@@ -27,7 +28,7 @@ except UserError as error:
     sys.exit(f"snakemake: {error}")
 
 # Jobs call `python`: the one that runs Snakemake, whether or not its environment is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 # What a stage with a network asks for. The machine's own devices are counted; a cluster's profile says how many at once.
 GPU = int(os.environ.get("DMEMM_DEVICE") != "cpu")
@@ -88,3 +89,76 @@ def origin(stage):
 def growing(amount):
     """A resource that a cluster's job asks more of at every retry."""
     return lambda wildcards, attempt: amount * attempt
+
+
+# What is gathered: a pattern of files, and the stage that makes them.
+SCORES = ("results/eval/{method}/{task}/seed{seed}.json", "evaluate")
+CURVES = ("results/curves/{task}/{method}/seed{seed}.csv", "train")
+RECORDS = ("results/training/{task}/{method}/seed{seed}.json", "train")
+ERRORS = ("results/consistency/{method}/{task}/seed{seed}.json", "consistency")
+CALIBRATIONS = ("results/calibrate/{method}/{task}/seed{seed}.json", "calibrate")
+MECHANISMS = {
+    name: (PATHS[name].replace(".safetensors", ".csv"), name) for name in ("dynamics", "reward", "value", "plan_value")
+}
+
+
+def gather(what, tasks, methods=(None,), seeds=config["seeds"]):
+    """Files of each task and method: path → the job that makes it."""
+    pattern, stage = what
+    return {
+        pattern.format(task=task, method=method, seed=seed): (stage, task, method)
+        for task in tasks
+        for method in methods
+        for seed in (seeds if "{seed}" in pattern else seeds[:1])
+    }
+
+
+def shown(path, caption, category, **labels):
+    """A file that Snakemake's report shows."""
+    return report(path, caption=f"../report/{caption}.rst", category=category, labels=labels)
+
+
+REPORTS = []  # what `add_report` has added; report.smk makes a rule of each
+
+
+def add_report(
+    stem, label, command, module, gathered, tables=True, figures=False, reads={}, writes={}, arguments=(), name=None
+):
+    """A table and a figure of gathered files, each in its formats; `arguments` are of its command.
+
+    Snakemake's report shows the page and the PNG.
+    """
+    caption = stem.partition("/")[0]
+    outputs = {}
+    if tables:
+        outputs |= {kind: f"results/{stem}.{kind}" for kind in ("csv", "md", "tex")}
+        outputs |= {"html": shown(f"results/{stem}.html", caption, "Tables", table=label)}
+    if figures:
+        outputs |= {"png": shown(f"results/{stem}.png", caption, "Figures", figure=label), "pdf": f"results/{stem}.pdf"}
+    # A pattern of tasks stands in the paths of what is gathered only as in the stem.
+    jobs = {job for files in gathered.values() for job in files.values()}
+
+    def files(wildcards, input, output):
+        """The files of a job as its command takes them."""
+        words = []
+        for read in (*gathered, *reads):
+            words += [f"--{read}", *([input[read]] if isinstance(input[read], str) else input[read])]
+        for written in writes:
+            words += [f"--{written}", output[written]]
+        return [*words, "--outputs", *(output[kind] for kind in outputs)]
+
+    def made_from(wildcards):
+        behind = [PIPELINE.origin(stage, task.format(**wildcards), method) for stage, task, method in jobs]
+        return digest_of([digest(module), *sorted(behind)])
+
+    REPORTS.append(
+        SimpleNamespace(
+            name=name or stem,
+            stem=stem,
+            input={name: list(found) for name, found in gathered.items()} | dict(reads),
+            output=outputs | dict(writes),
+            command=[command, *arguments],
+            files=files,
+            origin=made_from,
+        )
+    )

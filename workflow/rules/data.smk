@@ -8,12 +8,14 @@ rule download:
     output:
         raw=PATHS["raw"],
         statistics=PATHS["statistics"],
-    wildcard_constraints:
-        task=WITH_DATA,
     log:
         "logs/download/{task}.log",
     benchmark:
         "logs/download/{task}.tsv"
+    wildcard_constraints:
+        task=WITH_DATA,
+    conda:
+        "../envs/dmemm.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),
@@ -33,12 +35,14 @@ rule segment:
         unpack(inputs("segment")),
     output:
         segments=PATHS["segments"],
-    wildcard_constraints:
-        task=WITH_DATA,
     log:
         "logs/segment/{task}.log",
     benchmark:
         "logs/segment/{task}.tsv"
+    wildcard_constraints:
+        task=WITH_DATA,
+    conda:
+        "../envs/dmemm.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),

@@ -1,8 +1,11 @@
 # Networks → scores; errors of their plans; scores under other guides; pictures of their plans.
 
 
-# A function, as Snakemake evaluates `shell:` when the job runs: a loop's variable would have its last value by then.
-def evaluate_rule(stage, folder, minutes):
+# Stage → the folder of its scores, and the minutes that a job may take.
+SCORING = {"evaluate": ("eval", 720), "consistency": ("consistency", 60), "calibrate": ("calibrate", 720)}
+
+for stage, (folder, minutes) in SCORING.items():
+
     rule:
         name:
             stage
@@ -14,47 +17,46 @@ def evaluate_rule(stage, folder, minutes):
             f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.log",
         benchmark:
             f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.tsv"
+        conda:
+            "../envs/dmemm.yaml"
         threads: 1
         resources:
             mem_mb=growing(6000),
             runtime=growing(minutes),
             gpu=GPU,
         params:
+            command=stage,
             files=options,
             set=settings(stage),
             origin=origin(stage),
             own=contents(stage),
         shell:
-            f"python -m dmemm {stage} {{wildcards.task}} {{wildcards.method}} {{wildcards.seed}} {{params.files:q}}"
+            "python -m dmemm {params.command:q} {wildcards.task} {wildcards.method} {wildcards.seed} {params.files:q}"
             " --output {output.scores} --set {params.set:q} > {log} 2>&1"
 
 
-evaluate_rule("evaluate", "eval", minutes=720)
-evaluate_rule("consistency", "consistency", minutes=60)
-evaluate_rule("calibrate", "calibrate", minutes=720)
-
-
 # Built on demand: results/pictures/dmemm/maze2d-umaze/seed0.png.
-def picture(suffix, shown):
-    return report(
-        f"results/pictures/{{method}}/{{task}}/seed{{seed}}{suffix}",
-        caption="../report/pictures.rst",
-        category="Plans",
-        labels={"task": "{task}", "method": "{method}", "seed": "{seed}", "picture": shown},
-    )
-
-
 rule pictures:
     input:
         unpack(inputs("pictures")),
     output:
-        png=picture(".png", "plans"),
-        denoising=picture(".denoising.png", "from noise"),
+        page=shown(
+            "results/pictures/{method}/{task}/seed{seed}.html",
+            "pictures",
+            "Plans",
+            task="{task}",
+            method="{method}",
+            seed="{seed}",
+        ),
+        png="results/pictures/{method}/{task}/seed{seed}.png",
+        denoising="results/pictures/{method}/{task}/seed{seed}.denoising.png",
         gif="results/pictures/{method}/{task}/seed{seed}.gif",
     log:
         "logs/pictures/{method}/{task}/seed{seed}.log",
     benchmark:
         "logs/pictures/{method}/{task}/seed{seed}.tsv"
+    conda:
+        "../envs/dmemm.yaml"
     threads: 1
     resources:
         mem_mb=growing(6000),
@@ -67,5 +69,5 @@ rule pictures:
         own=contents("pictures"),
     shell:
         "python -m dmemm pictures {wildcards.task} {wildcards.method} {wildcards.seed} {params.files:q}"
-        " --output {output.png} --denoising {output.denoising} --animation {output.gif} --set {params.set:q}"
-        " > {log} 2>&1"
+        " --output {output.png} --denoising {output.denoising} --animation {output.gif} --page {output.page}"
+        " --set {params.set:q} > {log} 2>&1"

@@ -1,9 +1,16 @@
 # Data → transition ensemble, reward model, values; then each method's own networks.
 
 
-# A function, as Snakemake evaluates `shell:` when the job runs: a loop's variable would have its last value by then.
-def mechanism_rule(stage, tasks):
-    weights, command = PATHS[stage], stage.replace("_", "-")
+# Stage → the tasks that have it.
+MECHANISM_STAGES = {
+    "dynamics": WITH_DATA,
+    "reward": WITH_DATA,
+    "value": WITHOUT_GOAL,
+    "plan_value": WITHOUT_GOAL,
+}
+
+# Snakemake evaluates `shell:` when the job runs; a loop's variables have their last values then. `params:` it evaluates here.
+for stage, tasks in MECHANISM_STAGES.items():
 
     rule:
         name:
@@ -11,33 +18,30 @@ def mechanism_rule(stage, tasks):
         input:
             unpack(inputs(stage)),
         output:
-            weights=weights,
-            report=weights.replace(".safetensors", ".json"),
-            curve=weights.replace(".safetensors", ".csv"),
-        wildcard_constraints:
-            task=tasks,
+            weights=PATHS[stage],
+            report=PATHS[stage].replace(".safetensors", ".json"),
+            curve=PATHS[stage].replace(".safetensors", ".csv"),
         log:
             f"logs/{stage}/{{task}}.log",
         benchmark:
             f"logs/{stage}/{{task}}.tsv"
+        wildcard_constraints:
+            task=tasks,
+        conda:
+            "../envs/dmemm.yaml"
         threads: 1
         resources:
             mem_mb=growing(4000),
             runtime=growing(240),
             gpu=GPU,
         params:
+            command=stage.replace("_", "-"),
             files=options,
             set=settings(stage),
             origin=origin(stage),
         shell:
-            f"python -m dmemm {command} {{wildcards.task}} {{params.files:q}} --output {{output.weights}}"
+            "python -m dmemm {params.command:q} {wildcards.task} {params.files:q} --output {output.weights}"
             " --report {output.report} --curve {output.curve} --set {params.set:q} > {log} 2>&1"
-
-
-mechanism_rule("dynamics", WITH_DATA)
-mechanism_rule("reward", WITH_DATA)
-mechanism_rule("value", WITHOUT_GOAL)
-mechanism_rule("plan_value", WITHOUT_GOAL)
 
 
 rule train:
@@ -49,12 +53,14 @@ rule train:
         model=PATHS["model"],
         curve="results/curves/{task}/{method}/seed{seed}.csv",
         report="results/training/{task}/{method}/seed{seed}.json",
-    wildcard_constraints:
-        task=WITH_DATA,
     log:
         "logs/train/{task}/{method}/seed{seed}.log",
     benchmark:
         "logs/train/{task}/{method}/seed{seed}.tsv"
+    wildcard_constraints:
+        task=WITH_DATA,
+    conda:
+        "../envs/dmemm.yaml"
     threads: 1
     resources:
         mem_mb=growing(6000),
