@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo methods table1 table2 table3 figure1 all report test test-all docs image quick paper lock install
+.PHONY: demo methods table1 table2 table3 figure1 all report test test-all docs image quick small paper lock install
 
 # Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
 # job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
@@ -37,7 +37,7 @@ demo: install
 	mkdir -p demo
 	ln -sfn ../Snakefile ../dmemm ../profiles ../tasks ../workflow demo
 	cp params.yaml demo
-	cd demo && python -m dmemm setting quick && python -m dmemm setting demo
+	cd demo && python -m dmemm setting demo
 	cd demo && snakemake --cores all --quiet rules -- $(SCORE) $(PICTURES).html
 	@tail -n 1 demo/logs/evaluate/dmemm/maze2d-umaze/seed0.log
 	@ls demo/$(PICTURES).*
@@ -86,7 +86,7 @@ image:
 	apptainer build --force dmemm.sif docker-daemon:dmemm:latest
 
 # Put a setting's values into params.yaml.
-quick paper: install
+quick small paper: install
 	python -m dmemm setting $@
 
 # After a change of pyproject.toml: install it, try it, then record every version. A local build's suffix (+cpu) is no

@@ -194,7 +194,7 @@ def parser() -> argparse.ArgumentParser:
         reads=["tables"], writes={"output": ("averages, JSON", "results/metrics.json")},
     )  # fmt: skip
     stage = _stage(subcommands, "setting", writes={}, example="quick")
-    stage.add_argument("name", choices=("quick", "paper", "demo"))
+    stage.add_argument("name", choices=("quick", "small", "paper", "demo"))
     return top
 
 

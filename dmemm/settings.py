@@ -1,4 +1,6 @@
-"""The settings of params.yaml: `quick` for a laptop, `paper` for the paper's own values, `demo` for `make demo`."""
+"""The settings of params.yaml: `quick` for a laptop, `small` for the whole paper with
+quick's networks, `paper` for the paper's own values, `demo` for `make demo`.
+"""
 
 import io
 from collections.abc import Mapping
@@ -18,14 +20,15 @@ def apply_setting(name: str, path: Path) -> None:
     """Write the setting's values into `path`; its other keys, comments and layout stay as they are.
 
     Args:
-        name: `quick`, `paper` or `demo`, a file of dmemm/presets.
+        name: `quick`, `small`, `paper` or `demo`: a file of dmemm/presets, which changes quick's values.
         path: a params.yaml.
 
     Raises:
         UserError: the file is missing or breaks the schema.
     """
     expected = dict(load_params(path))
-    preset = YAML(typ="safe").load(files("dmemm").joinpath(f"presets/{name}.yaml").read_text())
+    folder, safe = files("dmemm").joinpath("presets"), YAML(typ="safe")
+    preset = safe.load(folder.joinpath("quick.yaml").read_text()) | safe.load(folder.joinpath(f"{name}.yaml").read_text())
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -18,8 +18,8 @@ def test_quick_is_what_is_committed(tmp_path):
 
 
 def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
-    presets = {n: yaml.safe_load((ROOT / f"dmemm/presets/{n}.yaml").read_text()) for n in ("quick", "paper")}
-    assert presets["quick"].keys() == presets["paper"].keys()
+    presets = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob("dmemm/presets/*.yaml")}
+    assert presets["quick"].keys() == presets["paper"].keys() >= presets["small"].keys() | presets["demo"].keys()
     path = tmp_path / "params.yaml"
     path.write_text(staged("params.yaml").replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 "))
     mine = load_params(path)
@@ -27,6 +27,9 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     paper = load_params(path)
     assert (paper["diffusion_steps"]["maze"], paper["horizon"]["maze"]["large"], len(paper["seeds"])) == (100, 384, 5)
     assert paper["lambda_rd"] == 0.3
+    apply_setting("small", path)  # of the paper's tasks, with quick's networks
+    small = load_params(path)
+    assert small["tasks"] == paper["tasks"] and small["train_steps"] == mine["train_steps"]
     apply_setting("quick", path)
     assert load_params(path) == mine
     assert path.read_text().count("#") == staged("params.yaml").count("#")
