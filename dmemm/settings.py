@@ -1,5 +1,7 @@
-"""The settings of params.yaml: `quick` for a laptop, `small` for the whole paper with
-quick's networks, `paper` for the paper's own values, `demo` for `make demo`.
+"""The settings of params.yaml.
+
+`quick` is for a laptop, `small` for the whole paper with quick's networks, `paper` for the paper's own values, and
+`demo` for `make demo`.
 """
 
 import io
@@ -28,7 +30,9 @@ def apply_setting(name: str, path: Path) -> None:
     """
     expected = dict(load_params(path))
     folder, safe = files("dmemm").joinpath("presets"), YAML(typ="safe")
-    preset = safe.load(folder.joinpath("quick.yaml").read_text()) | safe.load(folder.joinpath(f"{name}.yaml").read_text())
+    preset = safe.load(folder.joinpath("quick.yaml").read_text()) | safe.load(
+        folder.joinpath(f"{name}.yaml").read_text()
+    )
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
