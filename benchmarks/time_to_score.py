@@ -4,9 +4,9 @@
 
 Both train on the same data in turns, a few minutes each: this project as params.yaml says, its segments, mechanisms
 and values included; Diffuser with its own locomotion settings, its value function included. The clock is the CPU time
-of this process, which has one thread; the two start no other work in it. Then the checkpoints are scored, off the
-clock, in episodes from the same starts. FOLDER keeps checkpoints and scores: the same command goes on with what is
-not scored yet, and prints the tables of what is.
+of this process, which has one thread; those that read Diffuser's batches are not counted. Then they are scored, off the
+clock, in episodes from the same starts. FOLDER keeps checkpoints and scores: once a training is stopped, the same
+command scores what there is.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from dmemm.data.local import best_score
 from dmemm.data.raw import read_raw
 from dmemm.envs import make_env
 from dmemm.files import write_json
+from dmemm.models import traced
 from dmemm.planning.rollout import Actor, run_episodes
 from dmemm.tasks import get_task
 
@@ -95,11 +96,12 @@ def load(row: dict[str, Any], params: Params, raw_path: Path, clone: Path, candi
 
 
 def decisions(actor: Actor, environments: int) -> float:
-    """Decisions a second of CPU time, for so many environments at once; the actor is warm after a hundred."""
+    """Decisions a second of CPU time, for so many environments at once, once the actor is warm."""
     env = make_env(TASK)
     observations = np.stack([env.reset(seed=seed)[0] for seed in range(environments)])
     env.close()
     seconds, count, running = 0.0, 0, np.ones(environments, dtype=bool)
+    actor.act(observations, None, running)
     while seconds < 10:
         start = time.process_time()
         actor.act(observations, None, running)
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=64, help="of Diffuser's policy where it is scored")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    traced._WORTH = 1  # at once, so that a checkpoint's few decisions are as fast as those of a long evaluation
     params, folder, record = load_params(Path("params.yaml")), arguments.folder, arguments.folder / "checkpoints.json"
     if not record.exists():
         train(arguments.diffuser, arguments.raw, params, folder, arguments.minutes, arguments.every)
