@@ -11,16 +11,20 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
-from training import ACTION, OBSERVATION, TASK, diffuser_model, measure
+from peer import Policy, diffusion, value_diffusion
+from training import ACTION, OBSERVATION, TASK, measure
 
 from dmemm.config import EvaluateConfig
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.models import traced
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.models.plan_value import PlanValue
 from dmemm.planning.planner import Planner
 
 EPISODES, HORIZON, STEPS = 20, 32, 20
@@ -31,17 +35,17 @@ PLAIN = EvaluateConfig(
 GUIDED = replace(PLAIN, alpha=0.1, lambda_guide=0.1)
 
 
-def planner(config: EvaluateConfig, device: torch.device, horizon: int = HORIZON, steps: int = STEPS) -> Planner:
-    """An untrained planner of full size."""
+def planner(
+    config: EvaluateConfig,
+    device: torch.device,
+    horizon: int = HORIZON,
+    steps: int = STEPS,
+    mults: tuple[int, ...] = (1, 2, 4, 8),
+) -> Planner:
+    """An untrained planner, of full size."""
     torch.manual_seed(0)
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": horizon, "end_dim": 0}
-    sizes = {
-        "diffusion_steps": steps,
-        "network": "unet",
-        "unet_width": 32,
-        "unet_mults": (1, 2, 4, 8),
-        "predict": "sample",
-    }
+    sizes = {"diffusion_steps": steps, "network": "unet", "unet_width": 32, "unet_mults": mults, "predict": "sample"}
     model = DiffusionModel({**header, **sizes}, device).requires_grad_(False).eval()
     model.scale.fill_(1.0)
     model.low.fill_(-5.0)
@@ -49,10 +53,12 @@ def planner(config: EvaluateConfig, device: torch.device, horizon: int = HORIZON
     model.make_fast()
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
-    return Planner(TASK, config, model, dynamics, reward)
+    plans = {"horizon": horizon, "transition_dim": OBSERVATION + ACTION, "diffusion_steps": steps}
+    plan_value = PlanValue(plans).to(device).requires_grad_(False)
+    return Planner(TASK, config, model, dynamics, reward, plan_value=plan_value)
 
 
-def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: int) -> Callable[[], None]:
+def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: Any) -> Callable[[], None]:
     """A plan for each of `batch` environments, in one batch."""
     made, observations = planner(config, device, **sizes), np.zeros((batch, OBSERVATION), np.float32)
     return lambda: (made.plan(observations), None)[1]
@@ -60,7 +66,8 @@ def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: 
 
 def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], None]:
     """The same by Diffuser's own sampling, one environment after another."""
-    model = diffuser_model(folder, HORIZON, STEPS, device)
+    torch.manual_seed(0)
+    model = diffusion(folder, OBSERVATION, ACTION, device)
     observation = torch.zeros(1, OBSERVATION, device=device)
 
     def run() -> None:
@@ -68,6 +75,15 @@ def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], None]:
             model.conditional_sample({0: observation}, verbose=False)
 
     return run
+
+
+def guided_peer(folder: Path, candidates: int, device: torch.device, **changes: Any) -> Callable[[], None]:
+    """A plan for one environment by Diffuser's own guided sampling, with `changes` of its settings."""
+    torch.manual_seed(0)
+    models = [make(folder, OBSERVATION, ACTION, device, **changes) for make in (diffusion, value_diffusion)]
+    unchanged = SimpleNamespace(action_dim=ACTION, normalize=lambda x, _: x, unnormalize=lambda x, _: x)
+    policy, observation = Policy(folder, *models, unchanged, candidates), np.zeros((1, OBSERVATION), np.float32)
+    return lambda: (policy.act(observation, None, np.ones(1, dtype=bool)), None)[1]
 
 
 def main() -> None:

@@ -11,9 +11,7 @@ import argparse
 import copy
 import resource
 import statistics
-import sys
 import time
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peer import diffusion
 from torch.utils.flop_counter import FlopCounterMode
 
 from dmemm.config import TrainConfig
@@ -46,14 +45,14 @@ PLAIN = TrainConfig(
 MODULATED = replace(PLAIN, lambda_tr=0.1, lambda_rd=0.05, weighting=True)
 
 
-def windows(device: torch.device) -> Windows:
-    """Random transitions in episodes of 500 steps."""
+def windows(device: torch.device, horizon: int = HORIZON) -> Windows:
+    """Windows of random transitions in episodes of 500 steps."""
     rng, count = np.random.default_rng(0), 20_000
     ends = np.arange(1, count + 1) % 500 == 0
     arrays = [rng.normal(size=(count, n)).astype(np.float32) for n in (OBSERVATION, ACTION, OBSERVATION)]
     reward = rng.normal(size=count).astype(np.float32)
     raw = RawData(arrays[0], arrays[1], reward, ends, np.zeros(count, dtype=bool), arrays[2], "local", TASK.name)
-    return Windows(raw, make_segments(raw, TASK, HORIZON, 0.1), TASK, device)
+    return Windows(raw, make_segments(raw, TASK, horizon, 0.1), TASK, device)
 
 
 def training_step(config: TrainConfig, data: Windows, device: torch.device) -> Callable[[], None]:
@@ -61,7 +60,7 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     torch.manual_seed(0)
     names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
     sizes = {name: getattr(config, name) for name in names}
-    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": data.horizon, "end_dim": 0}
     model = DiffusionModel({**header, **sizes}, device)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
@@ -70,37 +69,20 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     return lambda: gradient_step(objective, data, state)
 
 
-def diffuser_model(folder: Path, horizon: int, steps: int, device: torch.device) -> Any:
-    """Diffuser's own model of hopper, from a clone of its repository."""
+def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callable[[], None]:
+    """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two.
 
-    class Silent:
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            return lambda *_: None
-
-    # Its package imports mujoco-py and a renderer, of which the model needs nothing.
-    package, utils = types.ModuleType("diffuser"), types.ModuleType("diffuser.utils")
-    package.__path__ = [str(folder / "diffuser")]
-    package.utils, utils.Silent = utils, Silent  # type: ignore[attr-defined]
-    sys.modules.update({"diffuser": package, "diffuser.utils": utils})
-    from diffuser.models.diffusion import GaussianDiffusion
-    from diffuser.models.temporal import TemporalUnet
-
+    Args:
+        folder: a clone of its repository.
+        device: where it trains.
+        changes: of its settings, beside the horizon and K.
+    """
     torch.manual_seed(0)
-    dim = OBSERVATION + ACTION
-    network = TemporalUnet(horizon, dim, OBSERVATION, dim=32, dim_mults=(1, 2, 4, 8))
-    return GaussianDiffusion(
-        network, horizon, OBSERVATION, ACTION, n_timesteps=steps, loss_type="l2", predict_epsilon=False,
-        clip_denoised=True, action_weight=10,
-    ).to(device)  # fmt: skip
-
-
-def diffuser_step(folder: Path, device: torch.device) -> Callable[[], None]:
-    """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two."""
-    horizon, dim = 104, OBSERVATION + ACTION  # it fails on 100, which is no multiple of 8
-    model = diffuser_model(folder, horizon, STEPS, device)
+    sizes = {"horizon": -(-HORIZON // 8) * 8, "n_diffusion_steps": STEPS} | changes  # it fails on other horizons
+    model = diffusion(folder, OBSERVATION, ACTION, device, **sizes)
     average = copy.deepcopy(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
-    batches = torch.randn(16, 32, horizon, dim, device=device)
+    batches = torch.randn(16, 32, sizes["horizon"], OBSERVATION + ACTION, device=device)
     count = 0
 
     def step() -> None:
