@@ -98,6 +98,7 @@ METHODS: dict[str, Method] = {
         _policy("bear", "BEAR", by_d3rlpy=True),
         _policy("cql", "CQL", by_d3rlpy=True),
         _policy("dt", "DT", by_d3rlpy=True),
+        _policy("dv", "DV"),
         _policy("hd", "HD-DA", plans=True),
         _policy("iql", "IQL", by_d3rlpy=True),
         _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
