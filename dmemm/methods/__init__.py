@@ -104,6 +104,7 @@ METHODS: dict[str, Method] = {
         _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
         _policy("mppi", "MPPI", plans=True),
         _policy("rvs", "RvS"),
+        _policy("tt", "TT", plans=True),
     )
 }
 # Table 3's, beside DMEMM; the columns that params.yaml's `methods` may add to Tables 1 and 2.
