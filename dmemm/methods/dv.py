@@ -18,7 +18,7 @@ from dmemm.data.raw import RawData, episode_slices
 from dmemm.data.windows import Windows
 from dmemm.envs import at_goal
 from dmemm.methods import base, levels
-from dmemm.models.transformer import PlanTransformer
+from dmemm.models.dit import PlanDit
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import returns_to_go, value_beyond
 
@@ -44,7 +44,7 @@ class Policy(levels.TwoLevels):
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else 1
         states = levels.HORIZONS[task.body] // self.stride + 1 if task.is_maze else _STATES
-        network = PlanTransformer(self.observation_dim, _WIDTH, _BLOCKS)
+        network = PlanDit(self.observation_dim, _WIDTH, _BLOCKS)
         self.build(
             self.level(_UPPER, network, action_dim=0, horizon=states, end_dim=task.end_dim),
             self.level(_LOWER, action_dim=self.action_dim, horizon=2, end_dim=self.observation_dim),

@@ -2,13 +2,13 @@
 
 import torch
 
-from dmemm.models.transformer import PlanTransformer
+from dmemm.models.dit import PlanDit
 
 
 def filled(transition_dim=6, width=32, blocks=2):
     """A network whose zeros have become numbers, as training would make them."""
     torch.manual_seed(0)
-    network = PlanTransformer(transition_dim, width, blocks)
+    network = PlanDit(transition_dim, width, blocks)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -16,7 +16,7 @@ def filled(transition_dim=6, width=32, blocks=2):
 
 
 def test_size_and_start_at_zero():
-    network = PlanTransformer(11, 256, 2)
+    network = PlanDit(11, 256, 2)
     block = [(256, 768), (256, 256), (256, 1024), (1024, 256), (256, 1536)]
     linear = [(256, 256), (256, 256), (11, 256), *block * 2, (256, 512), (256, 11)]
     assert sum(p.numel() for p in network.parameters()) == sum(i * o + o for i, o in linear)

@@ -38,7 +38,7 @@ class _Block(nn.Module):
         return x + gate_wide[:, None] * self.narrow(wide)
 
 
-class PlanTransformer(nn.Module):
+class PlanDit(nn.Module):
     """Noise network ε_θ(τ^k, k), or with `predict: sample` the clean plan itself, of any horizon.
 
     Args:
