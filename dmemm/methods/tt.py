@@ -36,10 +36,10 @@ _LEARNING_RATE = 2e-3  # 6e-4
 _WARM_UP = 0.05  # share of the steps; then a cosine to a tenth
 _ACTION_WEIGHT = 5.0  # of the actions' loss: 5
 _DISCOUNT = 0.99  # 0.99
-_CONTEXT = 1  # transitions before the present one: 4
+_CONTEXT = 0  # transitions before the present one: 4
 _HORIZON = 3  # transitions of a plan: 15
 _BEAMS, _EXPANSION = 8, 2  # kept, and tried for each: 128, 2
-_LIKELY = 0.4  # actions are drawn from the likeliest, of this share: 0.4
+_LIKELY = 0.9  # actions are drawn from the likeliest, of this share: 0.4
 
 
 class Policy(base.Policy):
@@ -124,14 +124,11 @@ class Policy(base.Policy):
                 taken.append(token)
             values = gains
             if not self.task.has_goal:
-                for slot, power in ((self.slots - 2, step), (self.slots - 1, step + 1)):
-                    worth = _DISCOUNT**power * self.expected(decoding.logits, slot)
-                    values = gains + worth
-                    if slot == self.slots - 2:
-                        gains = values
-                    token = decoding.logits.argmax(dim=-1)
-                    decoding.append(token)
-                    taken.append(token)
+                reward, value = self.slots - 2, self.slots - 1
+                gains = gains + _DISCOUNT**step * self.expected(decoding.logits, reward)
+                taken.append(decoding.append_likeliest())
+                values = gains + _DISCOUNT ** (step + 1) * self.expected(decoding.logits, value)
+                taken.append(decoding.append_likeliest())
             found = torch.cat([found, torch.stack(taken, dim=1)], dim=1)
             kept = values.view(n, -1).topk(_BEAMS, dim=1)
             beams = _BEAMS
@@ -142,10 +139,9 @@ class Policy(base.Policy):
             decoding.select(rows)
             states = []
             for _ in range(self.observation_dim):
-                token = decoding.logits.argmax(dim=-1)
-                gains = gains + self._likelihood(decoding.logits, token)
-                decoding.append(token)
-                states.append(token)
+                logits = decoding.logits
+                states.append(decoding.append_likeliest())
+                gains = gains + self._likelihood(logits, states[-1])
             found = torch.cat([found, torch.stack(states, dim=1)], dim=1)
         return found.view(n, _BEAMS, -1)[:, 0], kept.values[:, 0]
 

@@ -138,3 +138,9 @@ class Decoding:
         parts = [self.sequences[:, : model.prefix], self.sequences[:, start - kept :], tokens[:, None]]
         self.sequences = torch.cat(parts, dim=1)
         self._read()
+
+    def append_likeliest(self) -> Tensor:
+        """Add the likeliest token to each sequence; return them, shape (rows,)."""
+        tokens = self.logits.argmax(dim=-1)
+        self.append(tokens)
+        return tokens

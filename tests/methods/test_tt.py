@@ -130,7 +130,8 @@ def test_the_beam_search_finds_what_an_exhaustive_search_finds(monkeypatch):
         assert found[row].tolist() == best[2:] and float(values[row]) == pytest.approx(value, abs=1e-4)
 
 
-def test_only_the_likeliest_actions_are_drawn():
+def test_only_the_likeliest_actions_are_drawn(monkeypatch):
+    monkeypatch.setattr(tt, "_LIKELY", 0.4)
     policy = frozen(tt.Policy(POINT, {"action_dim": 1, "observation_dim": 1}))
     logits = torch.tensor([0.3, 0.05, 0.15, 0.25, 0.25]).log().expand(500, 5)
     assert set(policy._draw(logits).tolist()) <= {0, 3, 4} and 0 in policy._draw(logits)
