@@ -36,22 +36,22 @@ class Windows:
     stay; without one, it repeats the last step.
     """
 
-    def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device) -> None:
-        """Normalise the transitions and put them on `device`."""
-        self.horizon = segments.horizon
-        transitions = segments.normaliser.normalise(np.concatenate([raw.actions, raw.observations], axis=1))
+    def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device, stride: int = 1) -> None:
+        """Normalise the transitions and put them on `device`; of a window, every `stride`-th step is kept."""
+        self.normaliser = segments.normaliser
+        transitions = self.normaliser.normalise(np.concatenate([raw.actions, raw.observations], axis=1))
         self._transitions = torch.as_tensor(transitions, device=device)
         self._starts = torch.as_tensor(segments.starts, device=device)
         self._lengths = torch.as_tensor(segments.lengths, device=device)
         self._weights = torch.as_tensor(segments.weights, device=device)
         self._trained = torch.as_tensor(np.flatnonzero(~segments.held_out), device=device)
-        self._offsets = torch.arange(self.horizon, device=device)
+        self._offsets = torch.arange(0, segments.horizon, stride, device=device)
         self._rest: Tensor | None = None
         if task.has_goal:
             rest = np.concatenate([np.zeros_like(raw.actions), raw.next_observations], axis=1)
             if task.is_maze:
                 rest[:, -2:] = 0  # velocities
-            self._rest = torch.as_tensor(segments.normaliser.normalise(rest), device=device)
+            self._rest = torch.as_tensor(self.normaliser.normalise(rest), device=device)
 
     def __len__(self) -> int:
         """Number of windows."""

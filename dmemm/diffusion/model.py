@@ -24,6 +24,7 @@ class DiffusionModel(nn.Module):
             with mlp_width and mlp_blocks, or `unet` with unet_width and unet_mults), end_dim (leading entries of the
             last observation that are given); and the task it was trained for and the digest (`data`) of the raw data
             that its windows and the mechanisms in its loss were made from.
+        network: instead of the header's.
     """
 
     center: Tensor
@@ -31,19 +32,21 @@ class DiffusionModel(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, header: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, header: dict[str, Any], device: torch.device, network: nn.Module | None = None) -> None:
         """Build the network and the process on `device`."""
         super().__init__()
         self.header = header
-        for name in ("action_dim", "observation_dim", "horizon", "diffusion_steps"):
-            if int(header[name]) < 1:
+        for name, least in (("action_dim", 0), ("observation_dim", 1), ("horizon", 1), ("diffusion_steps", 1)):
+            if int(header[name]) < least:
                 raise ValueError(f"{name} is {header[name]}")
         self.action_dim = int(header["action_dim"])
         self.horizon = int(header["horizon"])
         self.predict = str(header["predict"])
         dim = self.action_dim + int(header["observation_dim"])
         self.network: nn.Module
-        if header["network"] == "mlp":
+        if network is not None:
+            self.network = network
+        elif header["network"] == "mlp":
             self.network = PlanMlp(
                 self.horizon, dim, header["diffusion_steps"], header["mlp_width"], header["mlp_blocks"]
             )

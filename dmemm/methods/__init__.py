@@ -99,11 +99,13 @@ METHODS: dict[str, Method] = {
         _policy("bear", "BEAR", by_d3rlpy=True),
         _policy("cql", "CQL", by_d3rlpy=True),
         _policy("dt", "DT", by_d3rlpy=True),
+        _policy("dv", "DV"),
         _policy("hd", "HD-DA", plans=True),
         _policy("iql", "IQL", by_d3rlpy=True),
         _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
         _policy("mppi", "MPPI", plans=True),
         _policy("rvs", "RvS"),
+        _policy("tt", "TT", plans=True),
     )
 }
 # Table 3's, beside DMEMM; the columns that params.yaml's `methods` may add to Tables 1 and 2.

@@ -14,43 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import EvaluateConfig, MethodConfig, TrainConfig, ValueConfig
+from dmemm.config import MethodConfig
 from dmemm.data.raw import RawData, episode_slices
-from dmemm.data.segments import Segments, make_segments
+from dmemm.data.segments import make_segments
 from dmemm.data.windows import Windows
-from dmemm.device import choose_device
-from dmemm.diffusion.guidance import Guide, sample_plans
-from dmemm.diffusion.model import DiffusionModel
-from dmemm.diffusion.objective import Objective
-from dmemm.diffusion.outcome import Outcome
-from dmemm.errors import UserError
-from dmemm.methods import base
-from dmemm.models.mechanisms import ValueModel
-from dmemm.progress import progress
+from dmemm.methods import levels
 from dmemm.tasks import Task
-from dmemm.terminations import termination
-from dmemm.training.mechanisms import fit_value
-from dmemm.training.train import gradient_step, new_state
 
-_HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan; DMEMM's and Diffuser's
+_HORIZONS = levels.HORIZONS
 _HORIZON = 32
 _STRIDE, _STRIDE_IN_MAZES = 4, 16
-_VALUE = ValueConfig(64, 20, 3, discount=0.997, termination_penalty=-100.0)  # width, epochs, patience
-_TRAINING = TrainConfig(
-    lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet",
-    mlp_width=0, mlp_blocks=0,
-    unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
-    first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
-)  # fmt: skip
+_TRAINING = levels.TRAINING
 _CANDIDATES = 8  # plans of the upper level
-_PLANNING = EvaluateConfig(
-    objective="value", discount=_VALUE.discount, termination_penalty=_VALUE.termination_penalty, veto=0.0, alpha=0.001,
-    lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
-    execute="actions",
-)  # fmt: skip
 
 
-class Policy(base.Policy):
+class Policy(levels.TwoLevels):
     """Two diffusion models; a plan to a goal is followed to its end (in mazes its states), others are made anew."""
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
@@ -58,25 +36,13 @@ class Policy(base.Policy):
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
         self.horizon = _HORIZONS.get(task.body, _HORIZON)
-        device = choose_device()
         upper = {"action_dim": self.stride * self.action_dim, "horizon": self.horizon // self.stride + 1}
-        self.upper = DiffusionModel(self._sizes(**upper, end_dim=task.end_dim), device)
         lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
-        self.lower = DiffusionModel(self._sizes(**lower, end_dim=self.observation_dim), device)
-        self.value = ValueModel(self.observation_dim, 0, 1, _VALUE.mechanism_width)
-        self.generator = torch.Generator(device)
+        self.build(
+            self.level(_TRAINING, **upper, end_dim=task.end_dim),
+            self.level(_TRAINING, **lower, end_dim=self.observation_dim),
+        )
         self.reset()
-
-    def _sizes(self, **sizes: int) -> dict[str, Any]:
-        names = ("diffusion_steps", "predict", "network", "unet_width", "unet_mults")
-        config = {name: getattr(_TRAINING, name) for name in names}
-        return {**sizes, **config, "observation_dim": self.observation_dim}
-
-    def start(self, seed: int) -> None:
-        """Seed the plans' noise, and make both levels fast."""
-        self.generator.manual_seed(seed)
-        for model in (self.upper, self.lower):
-            model.make_fast()
 
     def reset(self) -> None:
         """Forget the plans."""
@@ -87,30 +53,9 @@ class Policy(base.Policy):
 
         Without a goal the best of several candidates is taken.
         """
-        model, outcome = self.upper, None
-        values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
-        values[:, 0, model.action_dim :] = s
-        if goals is not None:
-            goal = slice(model.action_dim, model.action_dim + self.task.goal_dim)
-            # In mazes at rest: the other given entries of the end are velocities.
-            values[:, -1] = -model.center / model.scale
-            values[:, -1, goal] = goals
-        else:
-            ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
-            penalty = base.termination_penalty(self.task)
-            outcome = Outcome("value", None, self.value, termination_penalty=penalty, ended=ended)
-        guide = Guide(model.action_dim, outcome)
-        repeated = values.repeat_interleave(candidates, dim=0)
-        tau = sample_plans(model, guide, repeated, _PLANNING, self.generator)
-        best = guide.merit(tau).view(-1, candidates).argmax(dim=1)
-        row = torch.arange(len(s), device=s.device)
-        return tau.view(-1, candidates, *tau.shape[1:])[row, best][..., model.action_dim :]
-
-    def between(self, first: Tensor, last: Tensor) -> Tensor:
-        """The lower level's plans between states (n, Ds): shape (n, stride + 1, Da + Ds)."""
-        values = torch.zeros(len(first), self.stride + 1, self.lower.center.shape[0], device=first.device)
-        values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
-        return sample_plans(self.lower, Guide(self.action_dim), values, _PLANNING, self.generator)
+        tau = self.drawn(s, goals, candidates)
+        merit = self.guide().merit(tau.flatten(0, 1)).view(-1, candidates)
+        return levels.best_of(tau, merit)[..., self.upper.action_dim :]
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
@@ -138,14 +83,6 @@ class Policy(base.Policy):
         return torch.cat([steps, pieces.view(len(subgoals), -1, *pieces.shape[1:])[:, -1, -1:]], dim=1)
 
 
-class _Sparse(Windows):
-    """Windows of every n-th step."""
-
-    def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device, stride: int) -> None:
-        super().__init__(raw, segments, task, device)
-        self._offsets = torch.arange(0, segments.horizon, stride, device=device)
-
-
 def with_next_actions(raw: RawData, count: int) -> RawData:
     """The same steps, each with the actions of its next `count` steps; an episode's last action is repeated."""
     slices = episode_slices(raw.ended)
@@ -159,43 +96,15 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     """Both levels by Diffuser's loss, `method_steps` each; the value by least squares."""
     policy = Policy.of(task, raw)
     blocks = with_next_actions(raw, policy.stride)
-    if not task.has_goal:
-        value = dataclasses.replace(_VALUE, termination_penalty=base.termination_penalty(task))
-        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
+    levels.learn_value(policy, raw, seed)
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)
-    upper = _fit(
-        policy.upper, _Sparse(blocks, segments, task, device, policy.stride), segments, config, generator, "upper"
-    )
-    segments = make_segments(raw, task, policy.stride + 1, weight_floor=1.0)
-    if not task.has_goal:  # the end of a window is given to the network, so it must have happened
-        segments = dataclasses.replace(segments, held_out=segments.lengths <= policy.stride)
-    if segments.held_out.all():
-        raise UserError(f"{task.name}: no episode lasts {policy.stride + 1} steps; hd needs longer ones")
-    lower = _fit(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "lower")
-    policy.losses = [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]
+    windows = Windows(blocks, segments, task, device, policy.stride)
+    upper = levels.fit(policy.upper, windows, _TRAINING, config, generator, "hd upper")
+    # The end of a window is given to the network, so it must have happened.
+    segments = levels.whole_windows(raw, task, policy.stride + 1, "hd")
+    windows = Windows(raw, segments, task, device)
+    lower = levels.fit(policy.lower, windows, _TRAINING, config, generator, "hd lower")
+    policy.losses = levels.added(upper, lower)
     return policy
-
-
-def _fit(
-    model: DiffusionModel,
-    windows: Windows,
-    segments: Segments,
-    config: MethodConfig,
-    generator: torch.Generator,
-    level: str,
-) -> list[dict[str, float]]:
-    """Train a level; return the rows of its loss curve."""
-    model.set_normaliser(segments.normaliser)
-    objective = Objective(dataclasses.replace(_TRAINING, train_steps=config.method_steps), model, None, None)
-    state = new_state(objective, generator)
-    curve = base.LossCurve(config.method_steps)
-    for _ in progress(range(config.method_steps), f"hd {level}"):
-        gradient_step(objective, windows, state)
-        curve.add(state.sums.pop("total"))
-    if not state.is_finite():
-        raise UserError(f"hd {level}: the weights are not finite; look for outliers in the data")
-    with torch.no_grad():
-        torch._foreach_copy_(state.parameters, state.average)
-    return curve.rows

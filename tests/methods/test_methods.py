@@ -9,50 +9,21 @@ import pytest
 import torch
 
 from dmemm.config import EpisodesConfig, MethodConfig
-from dmemm.data.raw import RawData
 from dmemm.errors import UserError
 from dmemm.inputs import Inputs
 from dmemm.methods import METHODS, POLICIES, base, hd, load_actor, mppi, rvs
-from dmemm.tasks import Task, get_task
-
-CPU = torch.device("cpu")
-POINT = Task("point", "Point-v0", 20, 0.0, 1.0, {})
-GOAL = dataclasses.replace(POINT, goal_dim=2)
-
-
-def raw_data(s, a, s_next, r, length) -> RawData:
-    """Transitions in episodes of `length` steps that time out."""
-    s, a, s_next, r = (np.asarray(x, np.float32) for x in (s, a, s_next, r))
-    timeouts = np.arange(len(r)) % length == length - 1
-    return RawData(s, a, r, np.zeros(len(r), dtype=bool), timeouts, s_next, "own", "point")
-
-
-def point_data(episodes=150, length=20, straight=False) -> RawData:
-    """A point in the plane, s' = s + a / 5, moved at random or in straight lines.
-
-    The reward is minus the squared distance to (0, 0).
-    """
-    rng = np.random.default_rng(0)
-    a = rng.uniform(-1, 1, (episodes, length, 2))
-    if straight:
-        a = np.clip(a[:, :1] + a * 0.1, -1, 1)
-    path = rng.uniform(-1, 1, (episodes, 1, 2)) + np.concatenate(
-        [np.zeros((episodes, 1, 2)), np.cumsum(a / 5, axis=1)], axis=1
-    )
-    s, s_next = path[:, :-1].reshape(-1, 2), path[:, 1:].reshape(-1, 2)
-    return raw_data(s, a.reshape(-1, 2), s_next, -(s_next**2).sum(axis=1), length)
-
-
-def walk(policy, start, goals=None, steps=20):
-    """The states that a policy reaches in the true environment."""
-    s = np.asarray(start, np.float32)
-    policy.start(0)
-    policy.reset()
-    path = [s]
-    for _ in range(steps):
-        s = (s + np.clip(policy.act(s, goals), -1, 1) / 5).astype(np.float32)
-        path.append(s)
-    return np.stack(path)
+from dmemm.tasks import get_task
+from tests.methods.problems import (
+    CPU,
+    GOAL,
+    POINT,
+    STARTS,
+    distances_left_in_it,
+    point_data,
+    raw_data,
+    rests_in_an_open_maze,
+    walk,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +32,6 @@ def small(monkeypatch):
     sizes = dataclasses.replace(hd._TRAINING, unet_width=16, unet_mults=(1, 2), diffusion_steps=10)
     monkeypatch.setattr(hd, "_TRAINING", sizes)
     monkeypatch.setattr(hd, "_HORIZON", 16)
-
-
-STARTS = [[0.8, -0.8], [-0.9, 0.2], [0.1, 0.9]]
 
 
 def test_mppi_goes_where_the_reward_is_highest_and_to_a_goal():
@@ -138,25 +106,11 @@ def test_rvs_goes_to_its_goal():
 
 
 def test_hd_goes_to_its_goal_in_an_open_maze(monkeypatch):
-    # Straight lines from rest to rest; an action is the change of place and of velocity, v' = (v + a) / 2, p' = p + v'.
     monkeypatch.setattr(hd, "_HORIZONS", {"umaze": 16})
     monkeypatch.setattr(hd, "_STRIDE_IN_MAZES", 4)
-    rng = np.random.default_rng(0)
-    start, goal = rng.uniform(0, 4, (2, 300, 1, 2))
-    share = (1 - np.cos(np.pi * np.linspace(0, 1, 17)))[:, None] / 2
-    places = start + share * (goal - start)
-    velocities = np.diff(places, axis=1, prepend=places[:, :1])
-    s = np.concatenate([places, velocities], axis=2)
-    a = np.diff(s, axis=1).reshape(300, 16, 2, 2).sum(axis=2)
-    raw = raw_data(s[:, :-1].reshape(-1, 4), a.reshape(-1, 2), s[:, 1:].reshape(-1, 4), np.zeros(4800), 16)
+    raw, s = rests_in_an_open_maze()
     policy = hd.train(get_task("maze2d-umaze"), raw, MethodConfig(250), 0, CPU)
-    policy.start(0)
-    observations, goals = s[::60, 0].astype(np.float32), s[::60, -1, :2].astype(np.float32)
-    away = np.linalg.norm(goals - observations[:, :2], axis=1)
-    for _ in range(16):
-        v = (observations[:, 2:] + policy.act(observations, goals)) / 2
-        observations = np.concatenate([observations[:, :2] + v, v], axis=1).astype(np.float32)
-    left = np.linalg.norm(goals - observations[:, :2], axis=1)
+    away, left = distances_left_in_it(policy, s)
     assert away.mean() > 1 and (left < 0.6).all(), (away, left)
 
 

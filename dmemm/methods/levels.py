@@ -1,0 +1,167 @@
+"""What the methods with two diffusion models share: one plans every n-th state, another the way from one to the next.
+
+Without a goal the plans of the first are told apart by V̂.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmemm.config import EvaluateConfig, MethodConfig, TrainConfig, ValueConfig
+from dmemm.data.raw import RawData
+from dmemm.data.segments import Segments, make_segments
+from dmemm.data.windows import Windows
+from dmemm.device import choose_device
+from dmemm.diffusion.guidance import Guide, sample_plans
+from dmemm.diffusion.model import DiffusionModel
+from dmemm.diffusion.objective import Objective
+from dmemm.diffusion.outcome import Outcome
+from dmemm.errors import UserError
+from dmemm.methods import base
+from dmemm.models.mechanisms import ValueModel
+from dmemm.progress import progress
+from dmemm.tasks import Task
+from dmemm.terminations import termination
+from dmemm.training.mechanisms import fit_value
+from dmemm.training.train import gradient_step, new_state
+
+HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan in a maze; DMEMM's and Diffuser's
+VALUE = ValueConfig(64, 20, 3, discount=0.997, termination_penalty=-100.0)  # width, epochs, patience
+TRAINING = TrainConfig(
+    lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet",
+    mlp_width=0, mlp_blocks=0,
+    unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
+    first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
+)  # fmt: skip
+PLANNING = EvaluateConfig(
+    objective="value", discount=VALUE.discount, termination_penalty=VALUE.termination_penalty, veto=0.0, alpha=0.001,
+    lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
+    execute="actions",
+)  # fmt: skip
+
+
+class TwoLevels(base.Policy):
+    """Two diffusion models, V̂, and the noise that plans are made of.
+
+    Attributes:
+        upper: plans from a state, and to the goal if the task has one.
+        lower: plans between two states.
+        planning: how both are drawn.
+    """
+
+    upper: DiffusionModel
+    lower: DiffusionModel
+    planning = PLANNING
+
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
+        """Set up the noise; `build` sets up the rest."""
+        super().__init__(task, header)
+        self.device = choose_device()
+        self.generator = torch.Generator(self.device)
+
+    def build(self, upper: DiffusionModel, lower: DiffusionModel) -> None:
+        """Take over both levels, and add V̂."""
+        self.upper, self.lower = upper, lower
+        self.value = ValueModel(self.observation_dim, 0, 1, VALUE.mechanism_width)
+
+    def level(self, training: TrainConfig, network: torch.nn.Module | None = None, **sizes: int) -> DiffusionModel:
+        """A model of `action_dim`, `horizon` and `end_dim`, else as `training` says."""
+        names = ("diffusion_steps", "predict", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
+        config = {name: getattr(training, name) for name in names}
+        header = {**config, "observation_dim": self.observation_dim, **sizes}
+        return DiffusionModel(header, self.device, network)
+
+    def start(self, seed: int) -> None:
+        """Seed the plans' noise, and make both levels fast."""
+        self.generator.manual_seed(seed)
+        for model in (self.upper, self.lower):
+            model.make_fast()
+
+    def guide(self) -> Guide:
+        """What the upper level's plans are drawn towards and chosen by: nothing where there is a goal."""
+        if self.task.has_goal:
+            return Guide(self.upper.action_dim)
+        ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
+        penalty = base.termination_penalty(self.task)
+        outcome = Outcome("value", None, self.value, termination_penalty=penalty, ended=ended)
+        return Guide(self.upper.action_dim, outcome)
+
+    def drawn(self, s: Tensor, goals: Tensor | None, count: int) -> Tensor:
+        """Several plans of the upper level from each state (batch, Ds): shape (batch, count, upper horizon, ·)."""
+        model = self.upper
+        values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
+        values[:, 0, model.action_dim :] = s
+        if goals is not None:
+            # In mazes at rest: the other given entries of the end are velocities.
+            values[:, -1] = -model.center / model.scale
+            values[:, -1, model.action_dim : model.action_dim + self.task.goal_dim] = goals
+        tau = sample_plans(model, self.guide(), values.repeat_interleave(count, dim=0), self.planning, self.generator)
+        return tau.view(-1, count, *tau.shape[1:])
+
+    def between(self, first: Tensor, last: Tensor) -> Tensor:
+        """The lower level's plans between states (n, Ds): shape (n, lower horizon, Da + Ds)."""
+        values = torch.zeros(len(first), self.lower.horizon, self.lower.center.shape[0], device=first.device)
+        values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
+        return sample_plans(self.lower, Guide(self.action_dim), values, self.planning, self.generator)
+
+
+def best_of(tau: Tensor, merit: Tensor) -> Tensor:
+    """Of plans (batch, count, horizon, dim) those of the greatest merit (batch, count): (batch, horizon, dim)."""
+    return tau[torch.arange(len(tau), device=tau.device), merit.argmax(dim=1)]
+
+
+def learn_value(policy: TwoLevels, raw: RawData, seed: int) -> None:
+    """Fit V̂ by least squares, where there is no goal."""
+    task = policy.task
+    if not task.has_goal:
+        value = dataclasses.replace(VALUE, termination_penalty=base.termination_penalty(task))
+        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
+
+
+def whole_windows(raw: RawData, task: Task, steps: int, name: str) -> Segments:
+    """Windows of that many steps that are within an episode; with a goal they may rest after its end.
+
+    Raises:
+        UserError: there are none.
+    """
+    segments = make_segments(raw, task, steps, weight_floor=1.0)
+    if not task.has_goal:
+        segments = dataclasses.replace(segments, held_out=segments.lengths < steps)
+    if segments.held_out.all():
+        raise UserError(f"{task.name}: no episode lasts {steps} steps; {name} needs longer ones")
+    return segments
+
+
+def fit(
+    model: DiffusionModel,
+    windows: Windows,
+    training: TrainConfig,
+    config: MethodConfig,
+    generator: torch.Generator,
+    name: str,
+) -> list[dict[str, float]]:
+    """Train a model on windows for `method_steps`; return the rows of its loss curve.
+
+    Raises:
+        UserError: the weights are not finite.
+    """
+    model.set_normaliser(windows.normaliser)
+    objective = Objective(dataclasses.replace(training, train_steps=config.method_steps), model, None, None)
+    state = new_state(objective, generator)
+    curve = base.LossCurve(config.method_steps)
+    for _ in progress(range(config.method_steps), name):
+        gradient_step(objective, windows, state)
+        curve.add(state.sums.pop("total"))
+    if not state.is_finite():
+        raise UserError(f"{name}: the weights are not finite; look for outliers in the data")
+    with torch.no_grad():
+        torch._foreach_copy_(state.parameters, state.average)
+    return curve.rows
+
+
+def added(upper: list[dict[str, float]], lower: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The loss curve of both levels together."""
+    return [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]

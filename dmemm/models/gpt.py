@@ -1,0 +1,146 @@
+"""A GPT over discretised transitions, as of Trajectory Transformer (Janner et al., 2021), with a key-value cache."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_EXPANSION = 4
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.norm, self.norm_wide = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, _EXPANSION * width), nn.Linear(_EXPANSION * width, width)
+
+    def forward(self, x: Tensor, visible: Tensor, cache: Tensor | None, start: int) -> Tensor:
+        """Shape of x, (rows, tokens, width); `cache` (2, rows, heads, length, ·) holds what comes before `start`."""
+        qkv = self.attention(self.norm(x)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if cache is not None:
+            end = start + x.shape[1]
+            cache[0, :, :, start:end], cache[1, :, :, start:end] = key, value
+            key, value = cache[0, :, :, :end], cache[1, :, :, :end]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        x = x + self.dropout(self.merge(mixed.transpose(1, 2).flatten(-2)))
+        return x + self.dropout(self.narrow(functional.gelu(self.wide(self.norm_wide(x)))))
+
+
+class Gpt(nn.Module):
+    """p(next token | tokens) of sequences that begin with `prefix` tokens and go on with transitions of `slots` each.
+
+    Each slot has its own embedding of its tokens and its own distribution over them.
+
+    Args:
+        slots: tokens of a transition.
+        tokens: different ones of a slot.
+        length: transitions of a sequence, at most.
+        prefix: tokens before the first transition.
+        width: units of a layer.
+        blocks: transformer blocks.
+        heads: of the attention, a divisor of `width`.
+        dropout: in training.
+        hidden: slots whose tokens are predicted and never looked at.
+    """
+
+    offsets: Tensor
+    predicted: Tensor
+    visible: Tensor
+
+    def __init__(
+        self, slots: int, tokens: int, length: int, prefix: int, width: int, blocks: int, heads: int, dropout: float,
+        hidden: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        """Build the layers."""
+        super().__init__()
+        self.slots, self.prefix, self.length = slots, prefix, length * slots + prefix
+        self.tokens, self.width, self.heads = tokens, width, heads
+        self.embedding = nn.Embedding((slots + prefix) * tokens, width)
+        self.position = nn.Parameter(torch.zeros(self.length, width))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Parameter(torch.empty(slots, width, tokens))
+        for weight in (self.head, *(module.weight for module in self.modules() if isinstance(module, nn.Linear))):
+            nn.init.normal_(weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        places = torch.arange(self.length)
+        # Which slot a place holds, those of the prefix last, and which one it predicts.
+        held = torch.where(places < prefix, slots + places, (places - prefix) % slots)
+        self.register_buffer("offsets", held * tokens, persistent=False)
+        self.register_buffer("predicted", (places + 1 - prefix) % slots, persistent=False)
+        seen = ~torch.isin(held, torch.tensor(hidden, dtype=held.dtype))
+        self.register_buffer("visible", torch.ones(self.length, self.length).tril().bool() & seen, persistent=False)
+
+    def new_cache(self, rows: int) -> Tensor:
+        """Room for the keys and values of sequences: (blocks, 2, rows, heads, length, width / heads)."""
+        shape = (len(self.blocks), 2, rows, self.heads, self.length, self.width // self.heads)
+        return self.position.new_empty(shape)
+
+    def forward(self, tokens: Tensor, cache: Tensor | None = None, start: int = 0, last: bool = False) -> Tensor:
+        """The logits of what follows each token.
+
+        Args:
+            tokens: int64, shape (rows, count), at the places from `start` on.
+            cache: of `new_cache`; those before `start` are in it, these are added.
+            start: a place.
+            last: only what follows the last token.
+
+        Returns:
+            Shape (rows, count, tokens), or (rows, tokens).
+        """
+        end = start + tokens.shape[1]
+        x = self.dropout(self.embedding(tokens + self.offsets[start:end]) + self.position[start:end])
+        for index, block in enumerate(self.blocks):
+            x = block(x, self.visible[start:end, :end], None if cache is None else cache[index], start)
+        if last:
+            return self.norm(x[:, -1]) @ self.head[self.predicted[end - 1]]
+        return torch.einsum("rcw,cwt->rct", self.norm(x), self.head[self.predicted[start:end]])
+
+
+class Decoding:
+    """Sequences that grow token by token. Full ones forget the older half of their transitions.
+
+    Args:
+        model: the distribution of the next token.
+        sequences: int64, shape (rows, count), what they begin with.
+
+    Attributes:
+        logits: of the next token, shape (rows, tokens).
+    """
+
+    def __init__(self, model: Gpt, sequences: Tensor) -> None:
+        """Read what is there."""
+        self.model, self.sequences = model, sequences
+        self._read()
+
+    def _read(self) -> None:
+        self._cache = self.model.new_cache(len(self.sequences))
+        self.logits = self.model(self.sequences, self._cache, last=True)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows, of which some may be there several times."""
+        self.sequences, self.logits = self.sequences[rows], self.logits[rows]
+        cache, end = self.model.new_cache(len(rows)), self.sequences.shape[1]
+        cache[:, :, :, :, :end] = self._cache[:, :, :, :, :end].index_select(2, rows)
+        self._cache = cache
+
+    def append(self, tokens: Tensor) -> None:
+        """Add a token, shape (rows,), to each sequence."""
+        start, model = self.sequences.shape[1], self.model
+        if start < model.length:
+            self.sequences = torch.cat([self.sequences, tokens[:, None]], dim=1)
+            self.logits = model(tokens[:, None], self._cache, start, last=True)
+            return
+        kept = (start - model.prefix) // model.slots // 2 * model.slots
+        parts = [self.sequences[:, : model.prefix], self.sequences[:, start - kept :], tokens[:, None]]
+        self.sequences = torch.cat(parts, dim=1)
+        self._read()
+
+    def append_likeliest(self) -> Tensor:
+        """Add the likeliest token to each sequence; return them, shape (rows,)."""
+        tokens = self.logits.argmax(dim=-1)
+        self.append(tokens)
+        return tokens
