@@ -1,11 +1,10 @@
 """The commands that README and docs/ show are commands that there are."""
 
+import json
 import re
 import shlex
 
 import pytest
-
-from workflow.parameters import load
 
 from ..checkout import ROOT, tracked
 from .conftest import Project, copy_project
@@ -22,18 +21,23 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy with what the pages tell to add: the pendulum's task, the variant without guidance."""
+    """A copy with what the pages tell to add: the pendulum's task, the variant without guidance, the method."""
     project = copy_project(tmp_path_factory.mktemp("documented"))
     task = re.search(r"```yaml\n# (tasks/pendulum.yaml)\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
-    variant = re.search(r"```python\n(_planner\(.*\n)```", (ROOT / "docs/extend.md").read_text())
-    assert task and variant
+    extend = (ROOT / "docs/extend.md").read_text()
+    entries = re.findall(r"```python\n(_(?:planner|policy)\(.*)\n```", extend)
+    module = re.search(r"```python\n# (dmemm/methods/nearest.py)\n(.*?)```", extend, re.DOTALL)
+    assert task and len(entries) == 2 and module
+    (project.folder / module[1]).write_text(module[2])
     (project.folder / task[1]).write_text(task[2])
     (project.folder / "data/own").mkdir(parents=True)
     (project.folder / "data/own/pendulum.hdf5").touch()  # record.py makes it
     methods = project.folder / "dmemm/methods/__init__.py"
     first = "        _planner("
     assert first in methods.read_text()
-    methods.write_text(methods.read_text().replace(first, f"        {variant[1].rstrip()},\n{first}", 1))
+    methods.write_text(
+        methods.read_text().replace(first, "".join(f"        {entry},\n" for entry in entries) + first, 1)
+    )
     return project
 
 
@@ -46,6 +50,24 @@ def test_snakemake_knows_how_to_make_every_file_that_the_pages_ask_for(documente
     assert planned.keys() >= {"evaluate", "pictures", "estimators", "guide_task", "calibrate"}
 
 
+def test_the_documented_method_is_trained_and_is_a_column_of_table_1(documented: Project) -> None:
+    name, sets = "hopper-medium", "local_steps={locomotion: 2000, maze: 2000}"
+    dmemm = ("python", "-m", "dmemm")
+    documented.run(*dmemm, "download", name, "--output", "raw.h5", "--statistics", "s.json", "--set", sets)
+    files = ["--output", "n.safetensors", "--curve", "c.csv", "--report", "t.json"]
+    documented.run(*dmemm, "train", name, "nearest", "0", "--raw", "raw.h5", *files)
+    files = ["--model", "n.safetensors", "--statistics", "s.json", "--output", "e.json"]
+    documented.run(*dmemm, "evaluate", name, "nearest", "0", *files, "--set", "episodes={locomotion: 2, maze: 2}")
+    table = ["--published", "workflow/resources/published.csv", "--outputs", "table.csv"]
+    record = json.loads((documented.folder / "e.json").read_text())
+    others = ["diffuser", "dmemm"]  # what Table 1 always has
+    for other in others:
+        (documented.folder / f"{other}.json").write_text(json.dumps({**record, "variant": other, "scores": [0.0, 0.0]}))
+    documented.run(*dmemm, "table", "1", "--scores", "e.json", *(f"{other}.json" for other in others), *table)
+    header, row, *_ = (line.split(",") for line in (documented.folder / "table.csv").read_text().splitlines())
+    assert float(row[header.index("nearest_mean")]) == pytest.approx(sum(record["scores"]) / 2, abs=0.001)
+
+
 def test_every_documented_edit_of_params_yaml_is_valid_and_changes_it(documented: Project) -> None:
     edits = [words for _, words in COMMANDS if words[0] == "sed"]
     assert edits
@@ -55,7 +77,9 @@ def test_every_documented_edit_of_params_yaml_is_valid_and_changes_it(documented
         path.write_text(before)
         documented.run(*words)
         assert path.read_text() != before
-        load(path)
+        documented.run(
+            "python", "-c", "from workflow.parameters import load; from pathlib import Path; load(Path('params.yaml'))"
+        )
     path.write_text(before)
 
 
