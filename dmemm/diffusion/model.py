@@ -13,6 +13,7 @@ from dmemm.diffusion.process import Process
 from dmemm.models.mlp import PlanMlp
 from dmemm.models.storage import load_artifact, rebuilding, save_weights
 from dmemm.models.traced import Traced
+from dmemm.models.transformer import PlanTransformer
 from dmemm.models.unet import TemporalUnet
 
 
@@ -21,9 +22,9 @@ class DiffusionModel(nn.Module):
 
     Args:
         header: what rebuilds the model: action_dim, observation_dim, horizon, diffusion_steps, predict, network (`mlp`
-            with mlp_width and mlp_blocks, or `unet` with unet_width and unet_mults), end_dim (leading entries of the
-            last observation that are given); and the task it was trained for and the digest (`data`) of the raw data
-            that its windows and the mechanisms in its loss were made from.
+            or `transformer` with mlp_width and mlp_blocks, or `unet` with unet_width and unet_mults), end_dim (leading
+            entries of the last observation that are given); and the task it was trained for and the digest (`data`) of
+            the raw data that its windows and the mechanisms in its loss were made from.
     """
 
     center: Tensor
@@ -36,7 +37,7 @@ class DiffusionModel(nn.Module):
         super().__init__()
         self.header = header
         for name in ("action_dim", "observation_dim", "horizon", "diffusion_steps"):
-            if int(header[name]) < 1:
+            if int(header[name]) < (name != "action_dim"):  # plans of states alone have no actions
                 raise ValueError(f"{name} is {header[name]}")
         self.action_dim = int(header["action_dim"])
         self.horizon = int(header["horizon"])
@@ -45,6 +46,8 @@ class DiffusionModel(nn.Module):
         self.network: nn.Module
         if header["network"] == "mlp":
             self.network = PlanMlp(self.horizon, dim, header["mlp_width"], header["mlp_blocks"])
+        elif header["network"] == "transformer":
+            self.network = PlanTransformer(self.horizon, dim, header["mlp_width"], header["mlp_blocks"])
         else:
             self.network = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
         self._evaluate: Callable[[Tensor, Tensor], Tensor] | None = None  # the network, made fast

@@ -99,10 +99,13 @@ METHODS: dict[str, Method] = {
         _policy("cql", "CQL", by_d3rlpy=True),
         _policy("dt", "DT", by_d3rlpy=True),
         _policy("hd", "HD-DA", plans=True),
+        _policy("hdmi", "HDMI", plans=True),
         _policy("iql", "IQL", by_d3rlpy=True),
-        _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
+        _policy("morel", "MOReL", simulates=True),
         _policy("mppi", "MPPI", plans=True),
+        _policy("rebrac", "ReBRAC", by_d3rlpy=True),
         _policy("rvs", "RvS"),
+        _policy("td3bc", "TD3+BC", by_d3rlpy=True),
     )
 }
 # Table 3's, beside DMEMM; the columns that params.yaml's `methods` may add to Tables 1 and 2.

@@ -42,7 +42,7 @@ _TRAINING = TrainConfig(
     first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
 )  # fmt: skip
 _CANDIDATES = 8  # plans of the upper level
-_PLANNING = EvaluateConfig(
+PLANNING = EvaluateConfig(
     objective="value", discount=_VALUE.discount, termination_penalty=_VALUE.termination_penalty, veto=0.0, alpha=0.001,
     lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0, warm_start=0,
     execute="actions",
@@ -57,14 +57,24 @@ class Policy(base.Policy):
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
         self.horizon = _HORIZONS.get(task.body, _HORIZON)
-        device = choose_device()
-        upper = {"action_dim": self.stride * self.action_dim, "horizon": self.horizon // self.stride + 1}
-        self.upper = DiffusionModel(self._sizes(**upper, end_dim=task.end_dim), device)
-        lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
-        self.lower = DiffusionModel(self._sizes(**lower, end_dim=self.observation_dim), device)
         self.value = ValueModel(self.observation_dim, 0, 1, _VALUE.mechanism_width)
-        self.generator = torch.Generator(device)
+        self.build(choose_device())
         self.reset()
+
+    def build(self, device: torch.device) -> None:
+        """Build both levels."""
+        self.upper = DiffusionModel(self.upper_sizes(self.stride * self.action_dim), device)
+        self.lower = DiffusionModel(self.lower_sizes(self.action_dim), device)
+        self.generator = torch.Generator(device)
+
+    def upper_sizes(self, action_dim: int) -> dict[str, Any]:
+        """The header of the upper level, whose steps have so many actions."""
+        horizon = self.horizon // self.stride + 1
+        return self._sizes(action_dim=action_dim, horizon=horizon, end_dim=self.task.end_dim)
+
+    def lower_sizes(self, action_dim: int) -> dict[str, Any]:
+        """The header of the lower level, likewise; both ends of its plans are given."""
+        return self._sizes(action_dim=action_dim, horizon=self.stride + 1, end_dim=self.observation_dim)
 
     def _sizes(self, **sizes: int) -> dict[str, Any]:
         names = ("diffusion_steps", "predict", "network", "unet_width", "unet_mults")
@@ -100,16 +110,17 @@ class Policy(base.Policy):
             outcome = Outcome("value", None, self.value, termination_penalty=penalty, ended=ended)
         guide = Guide(model.action_dim, outcome)
         repeated = values.repeat_interleave(candidates, dim=0)
-        tau = sample_plans(model, guide, repeated, _PLANNING, self.generator)
+        tau = sample_plans(model, guide, repeated, PLANNING, self.generator)
         best = guide.merit(tau).view(-1, candidates).argmax(dim=1)
         row = torch.arange(len(s), device=s.device)
         return tau.view(-1, candidates, *tau.shape[1:])[row, best][..., model.action_dim :]
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
         """The lower level's plans between states (n, Ds): shape (n, stride + 1, Da + Ds)."""
+        dim = self.lower.action_dim
         values = torch.zeros(len(first), self.stride + 1, self.lower.center.shape[0], device=first.device)
-        values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
-        return sample_plans(self.lower, Guide(self.action_dim), values, _PLANNING, self.generator)
+        values[:, 0, dim:], values[:, -1, dim:] = first, last
+        return sample_plans(self.lower, Guide(dim), values, PLANNING, self.generator)
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
@@ -137,10 +148,11 @@ class Policy(base.Policy):
         return torch.cat([steps, pieces.view(len(subgoals), -1, *pieces.shape[1:])[:, -1, -1:]], dim=1)
 
 
-class _Sparse(Windows):
+class Sparse(Windows):
     """Windows of every n-th step."""
 
     def __init__(self, raw: RawData, segments: Segments, task: Task, device: torch.device, stride: int) -> None:
+        """See `Windows`; `stride` is n."""
         super().__init__(raw, segments, task, device)
         self._offsets = torch.arange(0, segments.horizon, stride, device=device)
 
@@ -164,37 +176,51 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)
-    upper = _fit(
-        policy.upper, _Sparse(blocks, segments, task, device, policy.stride), segments, config, generator, "upper"
-    )
-    segments = make_segments(raw, task, policy.stride + 1, weight_floor=1.0)
-    if not task.has_goal:  # the end of a window is given to the network, so it must have happened
-        segments = dataclasses.replace(segments, held_out=segments.lengths <= policy.stride)
-    if segments.held_out.all():
-        raise UserError(f"{task.name}: no episode lasts {policy.stride + 1} steps; hd needs longer ones")
-    lower = _fit(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "lower")
-    policy.losses = [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]
+    windows = Sparse(blocks, segments, task, device, policy.stride)
+    upper = fit_level(policy.upper, windows, segments, config, generator, "hd upper")
+    segments = lower_segments(raw, task, policy.stride, "hd")
+    lower = fit_level(policy.lower, Windows(raw, segments, task, device), segments, config, generator, "hd lower")
+    policy.losses = joined(upper, lower)
     return policy
 
 
-def _fit(
+def lower_segments(raw: RawData, task: Task, stride: int, name: str) -> Segments:
+    """The windows of the lower level of the method `name`.
+
+    Raises:
+        UserError: no episode is as long as one.
+    """
+    segments = make_segments(raw, task, stride + 1, weight_floor=1.0)
+    if not task.has_goal:  # the end of a window is given to the network, so it must have happened
+        segments = dataclasses.replace(segments, held_out=segments.lengths <= stride)
+    if segments.held_out.all():
+        raise UserError(f"{task.name}: no episode lasts {stride + 1} steps; {name} needs longer ones")
+    return segments
+
+
+def joined(upper: list[dict[str, float]], lower: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The loss curve of both levels together."""
+    return [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]
+
+
+def fit_level(
     model: DiffusionModel,
     windows: Windows,
     segments: Segments,
     config: MethodConfig,
     generator: torch.Generator,
-    level: str,
+    name: str,
 ) -> list[dict[str, float]]:
     """Train a level; return the rows of its loss curve."""
     model.set_normaliser(segments.normaliser)
     objective = Objective(dataclasses.replace(_TRAINING, train_steps=config.method_steps), model, None, None)
     state = new_state(objective, generator)
     curve = base.LossCurve(config.method_steps)
-    for _ in progress(range(config.method_steps), f"hd {level}"):
+    for _ in progress(range(config.method_steps), name):
         gradient_step(objective, windows, state)
         curve.add(state.sums.pop("total"))
     if not state.is_finite():
-        raise UserError(f"hd {level}: the weights are not finite; look for outliers in the data")
+        raise UserError(f"{name}: the weights are not finite; look for outliers in the data")
     with torch.no_grad():
         torch._foreach_copy_(state.parameters, state.average)
     return curve.rows

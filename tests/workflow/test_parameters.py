@@ -72,7 +72,7 @@ def modify_yaml_as_dvc_does(path):
         ),
         (
             {"methods": ["rvs", "os"]},
-            "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, iql, morel, mppi, rvs",
+            "methods: os is none; choose from bc, bcq, bear, cql, dt, hd, hdmi, iql, morel, mppi, rebrac, rvs, td3bc",
         ),
         ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
         ({"ablation_tasks": ["maze2d-umaze"]}, "maze2d-umaze has a goal; Table 3 and Figure 1 are for locomotion"),
