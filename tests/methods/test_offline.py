@@ -120,7 +120,7 @@ a = np.full((400, 3), 0.9, np.float32)
 data = d3rlpy.dataset.MDPDataset(s, a, np.zeros(400, np.float32), ended * 0.0, timeouts=ended)
 trained = _algorithm(get_task("hopper-medium-expert"), 300, None).create("cpu:0")
 quiet = d3rlpy.logging.NoopAdapterFactory()
-trained.fit(data, n_steps=300, n_steps_per_epoch=300, show_progress=False, logger_adapter=quiet)
+trained.fit(data, n_steps=150, n_steps_per_epoch=150, show_progress=False, logger_adapter=quiet)
 impl = trained.impl
 x = torch.as_tensor(s[:64])
 print(float(impl.modules.vae_decoder(x, torch.zeros(64, 6), with_squash=True).mean()))
