@@ -25,7 +25,7 @@ from dmemm.training.mechanisms import fit_dynamics, fit_reward, fit_value
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
 _DISCOUNT = 0.997  # of the values; Diffuser's
 _IMITATION_STEPS = 4000
-_AROUND_PRIOR = {"halfcheetah": (0.05, 0.2)}  # `noise` and `kept`; elsewhere 0.1 and 0.7
+_AROUND_PRIOR = {"hopper": (0.1, 0.7)}  # `noise` and `kept`; elsewhere 0.05 and 0.2
 _TEMPERATURE = 0.3  # of the weights, as a share of the deviation of the plans' returns
 
 
@@ -50,7 +50,7 @@ class Policy(base.Policy):
         self.value = ValueModel(self.observation_dim, 0, 1, _MODEL_WIDTH)
         self.prior = GaussianPolicy(*sizes)
         self.horizon, self.samples = (16, 256) if task.has_goal else (8, 100)
-        self.noise, self.kept = (0.3, 1.0) if task.has_goal else _AROUND_PRIOR.get(task.body, (0.1, 0.7))
+        self.noise, self.kept = (0.3, 1.0) if task.has_goal else _AROUND_PRIOR.get(task.body, (0.05, 0.2))
         self.plans = torch.zeros(0)
         self.generator = torch.Generator()
 

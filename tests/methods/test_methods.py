@@ -70,7 +70,8 @@ def small(monkeypatch):
 STARTS = [[0.8, -0.8], [-0.9, 0.2], [0.1, 0.9]]
 
 
-def test_mppi_goes_where_the_reward_is_highest_and_to_a_goal():
+def test_mppi_goes_where_the_reward_is_highest_and_to_a_goal(monkeypatch):
+    monkeypatch.setattr(mppi, "_AROUND_PRIOR", {POINT.body: (0.1, 0.7)})  # the prior is random play
     policy = mppi.train(POINT, point_data(), MethodConfig(1), 0, CPU)
     ends = np.linalg.norm(walk(policy, STARTS)[-1], axis=1)
     assert (ends < 0.3).all(), ends
