@@ -25,7 +25,7 @@ from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.methods import base, hd, levels
 from dmemm.methods.behaviour import GaussianPolicy, imitate
-from dmemm.models.transformer import PlanTransformer
+from dmemm.models.dit import PlanDit
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import returns_to_go
 
@@ -77,7 +77,7 @@ class Policy(hd.Policy):
             kind, dim = GoalDiffuser, dim + _KNOWN
         steps = self.horizon // self.stride + 1
         upper = {"action_dim": 0, "observation_dim": dim, "horizon": steps, "end_dim": self.task.end_dim}
-        self.upper = self.level(_TRAINING, PlanTransformer(steps, dim, _WIDTH, _BLOCKS), kind, **upper)
+        self.upper = self.level(_TRAINING, PlanDit(dim, _WIDTH, _BLOCKS), kind, **upper)
         lower = {"action_dim": 0, "horizon": self.stride + 1, "end_dim": self.observation_dim}
         self.lower = self.level(_TRAINING, **lower)
 

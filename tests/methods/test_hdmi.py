@@ -10,7 +10,7 @@ from dmemm.config import MethodConfig
 from dmemm.data.raw import episode_slices
 from dmemm.errors import UserError
 from dmemm.methods import hd, hdmi, levels
-from dmemm.models.transformer import PlanTransformer
+from dmemm.models.dit import PlanDit
 from tests.methods.problems import CPU, POINT, point_data, raw_data, walk
 
 
@@ -84,7 +84,7 @@ def test_it_does_what_brings_the_return_that_is_asked_for(monkeypatch):
 
 def test_guidance_goes_beyond_the_estimate_with_the_return():
     sizes = {"action_dim": 0, "observation_dim": 4, "horizon": 3, "diffusion_steps": 5, "end_dim": 0}
-    model = hdmi.GoalDiffuser({**sizes, "predict": "sample"}, CPU, PlanTransformer(3, 4, 8, 1))
+    model = hdmi.GoalDiffuser({**sizes, "predict": "sample"}, CPU, PlanDit(4, 8, 1))
     model.low.fill_(-10)
     model.high.fill_(10)
     model._evaluate = lambda tau, k: torch.zeros_like(tau) + tau[:, :1, 2:3] + 5 * tau[:, :1, 3:]
