@@ -101,10 +101,13 @@ METHODS: dict[str, Method] = {
         _policy("dt", "DT", by_d3rlpy=True),
         _policy("dv", "DV"),
         _policy("hd", "HD-DA", plans=True),
+        _policy("hdmi", "HDMI", plans=True),
         _policy("iql", "IQL", by_d3rlpy=True),
-        _policy("morel", "MOReL", by_d3rlpy=True, simulates=True),
+        _policy("morel", "MOReL", simulates=True),
         _policy("mppi", "MPPI", plans=True),
+        _policy("rebrac", "ReBRAC", by_d3rlpy=True),
         _policy("rvs", "RvS"),
+        _policy("td3bc", "TD3+BC", by_d3rlpy=True),
         _policy("tt", "TT", plans=True),
     )
 }

@@ -155,6 +155,11 @@ class Policy(nn.Module):
         values = torch.as_tensor(np.asarray(observations, np.float32), device=self.center.device)
         return (values - self.center[self.action_dim :]) / self.scale[self.action_dim :]
 
+    def normalise_actions(self, actions: Array) -> Tensor:
+        """Actions (..., Da) of the environment, normalised, on the policy's device."""
+        values = torch.as_tensor(actions, device=self.center.device)
+        return (values - self.center[: self.action_dim]) / self.scale[: self.action_dim]
+
     def normalise_goals(self, goals: Array | None) -> Tensor | None:
         """Goals (n, goal_dim), likewise; none where the task has none."""
         if not self.task.has_goal:

@@ -1,6 +1,9 @@
 """BEAR (Kumar et al., 2019), by d3rlpy with its published settings for D4RL."""
 
+from types import SimpleNamespace
 from typing import Any
+
+from torch import Tensor
 
 from dmemm.methods.offline import Policy, actor_critic
 from dmemm.tasks import Task
@@ -8,10 +11,36 @@ from dmemm.tasks import Task
 __all__ = ["Policy", "train"]
 
 
+def mend(impl: Any) -> None:
+    """Make d3rlpy 2.8.1's BEAR that of its authors, in two places.
+
+    The update of the Lagrange multiplier leaves minus the constraint's gradient with the actor's parameters, where
+    that of the actor's loss comes on top: the constraint would cancel. And the decoder takes `with_squash` for its
+    opposite: the imitator would learn actions as if they were those before tanh, so that the policy's are too small.
+    """
+    decoder, update_alpha = impl._modules.vae_decoder, impl.update_alpha
+    forward = decoder.forward
+
+    def corrected_forward(x: Tensor, latent: Tensor, with_squash: bool) -> Tensor:
+        decoded: Tensor = forward(x, latent, not with_squash)
+        return decoded
+
+    def corrected_update(mmd_loss: Tensor) -> None:
+        update_alpha(mmd_loss)
+        impl._modules.actor_optim.zero_grad()
+
+    decoder.forward, impl.update_alpha = corrected_forward, corrected_update
+
+
 def _algorithm(task: Task, steps: int, _: Any) -> Any:
     import d3rlpy
 
-    return d3rlpy.algos.BEARConfig(
+    class Mended(d3rlpy.algos.BEAR):
+        def inner_create_impl(self, *sizes: Any) -> None:
+            super().inner_create_impl(*sizes)
+            mend(self._impl)
+
+    config = d3rlpy.algos.BEARConfig(
         actor_learning_rate=1e-4,
         critic_learning_rate=3e-4,
         imitator_learning_rate=3e-4,
@@ -28,6 +57,7 @@ def _algorithm(task: Task, steps: int, _: Any) -> Any:
         n_action_samples=100,
         warmup_steps=steps * 40 // 500,  # as published, of 500,000
     )
+    return SimpleNamespace(create=lambda device: Mended(config, device, False))
 
 
 train = actor_critic(_algorithm)

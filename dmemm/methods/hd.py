@@ -36,13 +36,17 @@ class Policy(levels.TwoLevels):
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
         self.horizon = _HORIZONS.get(task.body, _HORIZON)
+        self.build_levels()
+        self.reset()
+
+    def build_levels(self) -> None:
+        """Build both levels, and what else their actions take."""
         upper = {"action_dim": self.stride * self.action_dim, "horizon": self.horizon // self.stride + 1}
         lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
         self.build(
-            self.level(_TRAINING, **upper, end_dim=task.end_dim),
+            self.level(_TRAINING, **upper, end_dim=self.task.end_dim),
             self.level(_TRAINING, **lower, end_dim=self.observation_dim),
         )
-        self.reset()
 
     def reset(self) -> None:
         """Forget the plans."""

@@ -67,12 +67,18 @@ class TwoLevels(base.Policy):
         self.upper, self.lower = upper, lower
         self.value = ValueModel(self.observation_dim, 0, 1, VALUE.mechanism_width)
 
-    def level(self, training: TrainConfig, network: torch.nn.Module | None = None, **sizes: int) -> DiffusionModel:
+    def level(
+        self,
+        training: TrainConfig,
+        network: torch.nn.Module | None = None,
+        kind: type[DiffusionModel] = DiffusionModel,
+        **sizes: int,
+    ) -> DiffusionModel:
         """A model of `action_dim`, `horizon` and `end_dim`, else as `training` says."""
         names = ("diffusion_steps", "predict", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
         config = {name: getattr(training, name) for name in names}
         header = {**config, "observation_dim": self.observation_dim, **sizes}
-        return DiffusionModel(header, self.device, network)
+        return kind(header, self.device, network)
 
     def start(self, seed: int) -> None:
         """Seed the plans' noise, and make both levels fast."""
@@ -103,9 +109,10 @@ class TwoLevels(base.Policy):
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
         """The lower level's plans between states (n, Ds): shape (n, lower horizon, Da + Ds)."""
+        dim = self.lower.action_dim
         values = torch.zeros(len(first), self.lower.horizon, self.lower.center.shape[0], device=first.device)
-        values[:, 0, self.action_dim :], values[:, -1, self.action_dim :] = first, last
-        return sample_plans(self.lower, Guide(self.action_dim), values, self.planning, self.generator)
+        values[:, 0, dim:], values[:, -1, dim:] = first, last
+        return sample_plans(self.lower, Guide(dim), values, self.planning, self.generator)
 
 
 def best_of(tau: Tensor, merit: Tensor) -> Tensor:

@@ -1,34 +1,55 @@
 """MOReL (Kidambi et al., 2020): a policy for the learned model, whose episodes end, at a loss, where members disagree.
 
-The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data. The
-policy is d3rlpy's SAC with its default settings, in the place of the paper's natural policy gradient.
+The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data. As in
+the paper the policy is Gaussian, starts from an imitation of the data and follows the natural gradient (Kakade, 2001).
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmemm.config import MethodConfig
-from dmemm.data.raw import RawData
+from dmemm.data.raw import RawData, episode_slices
+from dmemm.errors import UserError
 from dmemm.methods import base
+from dmemm.methods.behaviour import GaussianPolicy, imitate
 from dmemm.methods.mppi import learned_model
-from dmemm.methods.offline import Policy, best_actions, library, taken_over
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.terminations import termination
 
-__all__ = ["Policy", "train"]
-
 _THRESHOLD = 5.0  # deviations above the data's mean disagreement at which a state-action pair is unknown
-_STEPS = 100  # of an episode in the model; each starts at a state of the data
-_DISCOUNT = 0.99
+_EPISODES, _STEPS = 100, 100  # of the model, each iteration; each episode starts at a state of the data
+_DISCOUNT, _LAMBDA = 0.99, 0.97  # of returns, of advantages (Schulman et al., 2016)
+_STEPS_AN_ITERATION = 50  # of `method_steps`
+_IMITATION_STEPS = 4000
+_VALUE_EPOCHS = 3
+_KL, _DAMPING, _CONJUGATE_STEPS = 0.02, 0.01, 10  # of the first natural gradient step; the KL falls to 0
+_FISHER_EVERY = 5  # state that the Fisher matrix is estimated on
+_LOG_STD = (-2.5, -0.5)  # of normalised actions
 
-Array = NDArray[np.float32]
+
+class Policy(base.Policy):
+    """The mean of a Gaussian over actions, given the observation and the goal, if there is one."""
+
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
+        """Build the policy."""
+        super().__init__(task, header)
+        self.policy = GaussianPolicy(self.observation_dim + task.goal_dim, self.action_dim)
+
+    def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
+        """See `base.Policy`."""
+        return self.policy(known(observations, goals)).clamp(self.low, self.high)
+
+
+def known(s: Tensor, goals: Tensor | None) -> Tensor:
+    """What the policy is given: s (n, Ds), with the goals (n, goal_dim) behind it if there are any."""
+    return s if goals is None else torch.cat([s, goals], dim=-1)
 
 
 def disagreement(dynamics: DynamicsEnsemble, s: Tensor, a: Tensor) -> Tensor:
@@ -37,80 +58,190 @@ def disagreement(dynamics: DynamicsEnsemble, s: Tensor, a: Tensor) -> Tensor:
     return (means[:, None] - means[None]).norm(dim=-1).amax(dim=(0, 1))
 
 
-class PessimisticModel(gym.Env[Array, Array]):
+class PessimisticModel:
     """The paper's pessimistic MDP: the learned model, and a state of lasting loss behind what it does not know.
 
-    Observations are the environment's, with the goal behind them if there is one; actions are in [-1, 1], from the
-    smallest to the largest of the data. The reward is R̂, or minus the normalised distance to the goal. Where members
-    disagree, the episode ends with the worst reward for ever: of the data, or of the largest distance to a goal.
+    All is normalised as for `base.Policy`. The reward is R̂, or minus the distance to the goal. Where members disagree,
+    the episode ends with the worst reward for ever: of the data, or of the largest distance to a goal.
+
+    Attributes:
+        states: of the data, shape (N, Ds).
+        threshold: of the disagreement.
+        loss: what an episode ends with there.
     """
 
-    def __init__(self, known: base.Policy, raw: RawData, dynamics: DynamicsEnsemble, reward: RewardModel) -> None:
+    def __init__(self, policy: base.Policy, raw: RawData, dynamics: DynamicsEnsemble, reward: RewardModel) -> None:
         """Measure the disagreement on the data.
 
         Args:
-            known: the normalisers.
+            policy: the normalisers.
             raw: the data.
             dynamics: the ensemble.
             reward: the reward model.
         """
-        self.known, self.task, self.dynamics, self.reward = known, known.task, dynamics, reward
-        self.states = known.normalise(raw.observations)
-        actions = (torch.as_tensor(raw.actions) - known.center[: known.action_dim]) / known.scale[: known.action_dim]
+        self.dynamics, self.reward = dynamics, reward
+        self.low, self.high = policy.low, policy.high
+        self.states, actions = policy.normalise(raw.observations), policy.normalise_actions(raw.actions)
         with torch.no_grad():
             parts = zip(self.states.split(10_000), actions.split(10_000), strict=True)
             seen = torch.cat([disagreement(dynamics, s, a) for s, a in parts])
         self.threshold = float(seen.mean() + _THRESHOLD * seen.std())
-        goal_dim = self.task.goal_dim if self.task.has_goal else 0
-        places = self.states[:, :goal_dim]
-        worst = -float((places.amax(dim=0) - places.amin(dim=0)).norm()) if goal_dim else float(raw.rewards.min())
+        self.goal_dim = policy.task.goal_dim
+        places = self.states[:, : self.goal_dim]
+        worst = -float((places.amax(dim=0) - places.amin(dim=0)).norm()) if self.goal_dim else float(raw.rewards.min())
         self.loss = worst / (1 - _DISCOUNT)
-        self.ended = termination(self.task, known.center[known.action_dim :], known.scale[known.action_dim :])
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.states.shape[1] + goal_dim,))
-        self.action_space = gym.spaces.Box(-1, 1, (known.action_dim,))
+        dim = policy.action_dim
+        self.ended = termination(policy.task, policy.center[dim:], policy.scale[dim:])
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """A state of the data, and the place of another as the goal."""
-        super().reset(seed=seed)
-        start, goal = self.np_random.integers(len(self.states), size=2)
-        self.s, self.steps = self.states[start, None], 0
-        self.goal = self.states[goal, None, : self.task.goal_dim] if self.task.has_goal else None
-        return self._observation(), {}
+    def start(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """States of the data (count, Ds), and the places of others as goals (count, goal_dim)."""
+        index = torch.randint(len(self.states), (2, count), generator=generator, device=generator.device)
+        return self.states[index[0]], self.states[index[1], : self.goal_dim] if self.goal_dim else None
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """One of the model's."""
-        known = self.known
-        share = (torch.as_tensor(action, dtype=torch.float32)[None] + 1) / 2
-        a = known.low + share * (known.high - known.low)
-        self.steps += 1
-        with torch.no_grad():
-            if float(disagreement(self.dynamics, self.s, a)) > self.threshold:
-                return self._observation(), self.loss, True, False, {}
-            gain = self.reward(self.s, a) * self.reward.target_scale + self.reward.target_mean
-            self.s = self.dynamics(self.s, a)
-        if self.goal is not None:
-            gain = -(self.s[:, : self.task.goal_dim] - self.goal).norm(dim=-1)
-        ended = self.ended is not None and bool(self.ended(self.s))
-        return self._observation(), float(gain), ended, self.steps >= _STEPS, {}
+    def step(self, s: Tensor, a: Tensor, goals: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The next states (n, Ds), the rewards (n,) and whether that was the episode's end, bool (n,)."""
+        a = a.clamp(self.low, self.high)
+        unknown = disagreement(self.dynamics, s, a) > self.threshold
+        after = self.dynamics(s, a)
+        if goals is None:
+            gain = self.reward.restore(self.reward(s, a))
+        else:
+            gain = -(after[:, : self.goal_dim] - goals).norm(dim=-1)
+        over = unknown if self.ended is None else unknown | self.ended(after)
+        return after, torch.where(unknown, self.loss, gain), over
 
-    def _observation(self) -> Array:
-        parts = self.s if self.goal is None else torch.cat([self.s, self.goal], dim=1)
-        columns = [*range(self.s.shape[1]), *range(parts.shape[1] - self.s.shape[1])]
-        scale, center = self.known.scale[self.known.action_dim :], self.known.center[self.known.action_dim :]
-        return (parts * scale[columns] + center[columns])[0].numpy()
+
+def advantages(rewards: Tensor, over: Tensor, values: Tensor) -> Tensor:
+    """Generalised advantages Σ_i (γλ)^i δ_{t+i} up to the episode's end, shape (T, n).
+
+    Args:
+        rewards: shape (T, n).
+        over: bool, shape (T, n), whether that step was its episode's end.
+        values: shape (T + 1, n), of the states before each step and after the last.
+    """
+    result, ahead = torch.zeros_like(rewards), torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        going_on = (~over[t]).float()
+        delta = rewards[t] + _DISCOUNT * going_on * values[t + 1] - values[t]
+        result[t] = ahead = delta + _DISCOUNT * _LAMBDA * going_on * ahead
+    return result
+
+
+class Value(nn.Module):
+    """What the policy earns from x on, in units of `scale`."""
+
+    def __init__(self, inputs: int, scale: float) -> None:
+        """Build the network and its optimiser."""
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+        self.scale, self.optimiser = scale, torch.optim.Adam(self.network.parameters(), lr=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (...), of x (..., inputs)."""
+        values: Tensor = self.network(x)[..., 0] * self.scale
+        return values
+
+    def fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
+        """Least squares on x (n, inputs) and target (n,), a few times over."""
+        for _ in range(_VALUE_EPOCHS):
+            for index in torch.randperm(len(x), generator=generator).split(256):
+                loss = ((self(x[index]) - target[index]) / self.scale).square().mean()
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimiser.step()
+
+
+def improve(
+    policy: GaussianPolicy, value: Value, model: PessimisticModel, kl: float, generator: torch.Generator
+) -> None:
+    """An iteration: episodes in the model, begun anew wherever one ends; a step of the policy, a fit of its value."""
+    s, goals = model.start(_EPISODES, generator)
+    steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    with torch.no_grad():
+        for _ in range(_STEPS):
+            x = known(s, goals)
+            a = policy(x) + policy.log_std.exp() * torch.randn(len(x), model.low.shape[0], generator=generator)
+            s, gain, over = model.step(s, a, goals)
+            steps.append((x, a, gain, over))
+            fresh, others = model.start(_EPISODES, generator)
+            s = torch.where(over[:, None], fresh, s)
+            if goals is not None and others is not None:
+                goals = torch.where(over[:, None], others, goals)
+        seen, done, rewards, ends = (torch.stack(part) for part in zip(*steps, strict=True))
+        x = torch.cat([seen, known(s, goals)[None]])
+        values = value(x)
+        advantage = advantages(rewards, ends, values)
+    x, target = x[:-1].flatten(0, 1), (advantage + values[:-1]).flatten()
+    flat = advantage.flatten()
+    natural_step(policy, x, done.flatten(0, 1), (flat - flat.mean()) / flat.std().clamp(min=1e-6), kl)
+    value.fit(x, target, generator)
+
+
+def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor, kl: float) -> None:
+    """A step along F⁻¹∇J that changes the policy by about a given KL divergence.
+
+    Args:
+        policy: is changed.
+        x: what it was given, shape (n, inputs).
+        a: what it did, shape (n, Da).
+        advantage: of that, shape (n,), standardised.
+        kl: the divergence.
+    """
+    parameters = list(policy.parameters())
+    slope = _flat(torch.autograd.grad((policy.log_prob(x, a) * advantage).mean(), parameters))
+    few = x[::_FISHER_EVERY]
+    mean, log_std = policy(few), policy.log_std
+    variance = (2 * (log_std - log_std.detach())).exp()
+    distance = ((mean - mean.detach()) / log_std.detach().exp()).square()
+    divergence = (0.5 * (distance + variance) - log_std).sum(dim=-1).mean()
+    bent = _flat(torch.autograd.grad(divergence, parameters, create_graph=True))
+
+    def fisher(v: Tensor) -> Tensor:
+        return _flat(torch.autograd.grad(bent @ v, parameters, retain_graph=True)) + _DAMPING * v
+
+    direction = conjugate_gradient(fisher, slope)
+    direction = direction * (2 * kl / (direction @ fisher(direction)).clamp(min=1e-12)).sqrt()
+    with torch.no_grad():
+        nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(parameters) + direction, parameters)
+        policy.log_std.clamp_(*_LOG_STD)
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
+    """An x with product(x) ≈ b, for the product with a positive definite matrix."""
+    x, rest = torch.zeros_like(b), b.clone()
+    along, left = rest.clone(), rest @ rest
+    for _ in range(_CONJUGATE_STEPS):
+        if left < 1e-10:
+            break
+        image = product(along)
+        size = left / (along @ image)
+        x, rest = x + size * along, rest - size * image
+        left, before = rest @ rest, left
+        along = rest + left / before * along
+    return x
+
+
+def _flat(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """The models as MPPI's; then `method_steps` steps in the pessimistic model, an update after each."""
-    d3rlpy = library(seed)
+    """The models as MPPI's, an imitation, then a natural gradient step for every 50 of `method_steps`."""
+    generator = torch.Generator().manual_seed(seed)
+    policy = Policy.of(task, raw)
     dynamics, reward = learned_model(task, raw, seed)
-    model = PessimisticModel(base.Policy.of(task, raw), raw, dynamics.cpu().eval(), reward.cpu().eval())
-    model.reset(seed=seed)
-    algorithm = d3rlpy.algos.SACConfig(gamma=_DISCOUNT).create("cuda:0" if device.type == "cuda" else "cpu")
-    bar = progress(config.method_steps, f"MOReL {task.name} seed {seed}")
-    algorithm.fit_online(
-        model, n_steps=config.method_steps, n_steps_per_epoch=config.method_steps + 1, show_progress=False,
-        logger_adapter=d3rlpy.logging.NoopAdapterFactory(), callback=lambda *_: bar.update(),
-    )  # fmt: skip
-    bar.close()
-    return taken_over(algorithm, best_actions, Policy, task, raw)
+    model = PessimisticModel(policy, raw, dynamics.cpu().eval(), reward.cpu().eval())
+    s, a, goals = model.states, policy.normalise_actions(raw.actions), None
+    if model.goal_dim:
+        slices = episode_slices(raw.ended)
+        goals = s[np.repeat(slices[:, 1] - 1, slices[:, 1] - slices[:, 0]), : model.goal_dim]
+    imitate(policy.policy, known(s, goals), a, _IMITATION_STEPS, generator)
+    with torch.no_grad():
+        policy.policy.log_std.clamp_(*_LOG_STD)
+    value = Value(s.shape[1] + model.goal_dim, abs(model.loss) or 1.0)
+    iterations = config.method_steps // _STEPS_AN_ITERATION
+    for i in progress(range(iterations), f"MOReL {task.name} seed {seed}"):
+        improve(policy.policy, value, model, _KL * (1 - i / iterations), generator)
+    if not all(bool(x.isfinite().all()) for x in policy.policy.parameters()):
+        raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
+    return policy.to(device)

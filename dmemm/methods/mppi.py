@@ -1,6 +1,8 @@
 """MPPI (Williams et al., 2017) on a learned model: at each step, an average of random plans weighted by their returns.
 
-The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data.
+The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data. Without
+a goal the plans are put around an imitation of the data, where the model is right, and a value follows the last step
+(MBOP, Argenson and Dulac-Arnold, 2021).
 """
 
 from collections.abc import Mapping
@@ -11,23 +13,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import DynamicsConfig, MethodConfig, RewardConfig
+from dmemm.config import DynamicsConfig, MethodConfig, RewardConfig, ValueConfig
 from dmemm.data.raw import RawData
 from dmemm.methods import base
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
+from dmemm.methods.behaviour import GaussianPolicy, imitate
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.tasks import Task
 from dmemm.terminations import termination
-from dmemm.training.mechanisms import fit_dynamics, fit_reward
+from dmemm.training.mechanisms import fit_dynamics, fit_reward, fit_value
 
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
-_HORIZON = 16
-_SAMPLES = 256  # plans a step, of each environment
-_NOISE = 0.3  # deviation of the plans' actions, as a share of the data's range
+_DISCOUNT = 0.997  # of the values; Diffuser's
+_IMITATION_STEPS = 4000
+_AROUND_PRIOR = {"hopper": (0.1, 0.7)}  # `noise` and `kept`; elsewhere 0.05 and 0.2
 _TEMPERATURE = 0.3  # of the weights, as a share of the deviation of the plans' returns
 
 
 class Policy(base.Policy):
-    """The model, and the plan of each environment, which the next step starts from."""
+    """The models, and the plan of each environment, which the next step starts from.
+
+    Attributes:
+        horizon: steps of a plan.
+        samples: plans a step, of each environment.
+        noise: deviation of the plans' actions, as a share of the data's range.
+        kept: the share of the last plan in what the noise is put around; the rest is the prior's.
+    """
 
     takes_steps = False
 
@@ -37,6 +47,10 @@ class Policy(base.Policy):
         sizes = (self.observation_dim, self.action_dim)
         self.dynamics = DynamicsEnsemble(*sizes, _MEMBERS, _MODEL_WIDTH)
         self.reward = RewardModel(*sizes, 1, _MODEL_WIDTH)
+        self.value = ValueModel(self.observation_dim, 0, 1, _MODEL_WIDTH)
+        self.prior = GaussianPolicy(*sizes)
+        self.horizon, self.samples = (16, 256) if task.has_goal else (8, 100)
+        self.noise, self.kept = (0.3, 1.0) if task.has_goal else _AROUND_PRIOR.get(task.body, (0.05, 0.2))
         self.plans = torch.zeros(0)
         self.generator = torch.Generator()
 
@@ -48,19 +62,34 @@ class Policy(base.Policy):
         """Forget the plans."""
         self.plans = torch.zeros(0)
 
-    def returns(self, s: Tensor, plans: Tensor, goals: Tensor | None) -> Tensor:
-        """Of plans (n, horizon, Da) from states (n, Ds), both normalised: Σ R̂ up to the end of the episode, (n,).
+    def roll_out(
+        self, s: Tensor, plans: Tensor, noise: Tensor, kept: float, goals: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Try actions from states s (n, Ds), all normalised: kept · plan + (1 - kept) · prior + noise, within range.
 
-        An end costs the termination penalty. With a goal: minus the distances to it, as the data's reward knows its
-        own goals only.
+        Args:
+            s: the states.
+            plans: shape (n, horizon, Da).
+            noise: of that shape.
+            kept: see `Policy`.
+            goals: shape (n, goal_dim).
+
+        Returns:
+            The actions (n, horizon, Da), and what the model expects of them (n,): Σ R̂ up to the end of the episode,
+            where an end costs the termination penalty and a plan without one is followed by V̂ of its last state. With
+            a goal: minus the distances to it, as the data's reward knows its own goals only.
         """
+        tried = []
         action_dim = self.action_dim
         ended = termination(self.task, self.center[action_dim:], self.scale[action_dim:])
         total = torch.zeros(len(s), device=s.device)
         alive = torch.ones(len(s), device=s.device)
-        for a in plans.unbind(dim=1):
+        for planned, off in zip(plans.unbind(dim=1), noise.unbind(dim=1), strict=True):
+            a = planned if kept == 1 else kept * planned + (1 - kept) * self.prior(s)
+            a = (a + off).clamp(self.low, self.high)
+            tried.append(a)
             if goals is None:
-                gain = self.reward(s, a) * self.reward.target_scale + self.reward.target_mean
+                gain = self.reward.restore(self.reward(s, a))
             s = self.dynamics(s, a)
             if goals is not None:
                 gain = -(s[:, : self.task.goal_dim] - goals).norm(dim=-1)
@@ -70,13 +99,15 @@ class Policy(base.Policy):
                 if goals is None:
                     total = total + alive * over * base.termination_penalty(self.task)
                 alive = alive * ~over
-        return total
+        if goals is None:
+            total = total + alive * self.value.restore(self.value(s))
+        return torch.stack(tried, dim=1), total
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         batch, device = len(observations), observations.device
         if len(self.plans) != batch:
-            self.plans = ((self.low + self.high) / 2).expand(batch, _HORIZON, -1).clone()
+            self.plans = self.first(observations)
         index = torch.as_tensor(np.flatnonzero(running), device=device)
         best = self.improved(observations[index], self.plans[index], None if goals is None else goals[index])
         actions = torch.zeros(batch, self.action_dim, device=device)
@@ -84,22 +115,30 @@ class Policy(base.Policy):
         self.plans[index] = torch.cat([best[:, 1:], best[:, -1:]], dim=1)
         return actions
 
+    def first(self, observations: Tensor) -> Tensor:
+        """What an episode's plans start from: the middle of the range with a goal, else what the prior would do."""
+        plans = ((self.low + self.high) / 2).expand(len(observations), self.horizon, -1).clone()
+        if self.task.has_goal:
+            return plans
+        return self.roll_out(observations, plans, torch.zeros_like(plans), 0.0, None)[0]
+
     def improved(self, observations: Tensor, plans: Tensor, goals: Tensor | None) -> Tensor:
         """Weighted averages of random plans around `plans` (n, horizon, Da): of the same shape."""
-        shape = (len(plans), _SAMPLES, _HORIZON, self.action_dim)
-        noise = torch.randn(shape, generator=self.generator, device=plans.device) * (_NOISE * (self.high - self.low))
-        tried = (plans[:, None] + noise).clamp(self.low, self.high)
-        each = observations.repeat_interleave(_SAMPLES, dim=0)
-        ends = None if goals is None else goals.repeat_interleave(_SAMPLES, dim=0)
-        returns = self.returns(each, tried.flatten(0, 1), ends).view(-1, _SAMPLES)
+        shape = (len(plans) * self.samples, self.horizon, self.action_dim)
+        noise = torch.randn(shape, generator=self.generator, device=plans.device) * (
+            self.noise * (self.high - self.low)
+        )
+        around, each = (x.repeat_interleave(self.samples, dim=0) for x in (plans, observations))
+        ends = None if goals is None else goals.repeat_interleave(self.samples, dim=0)
+        tried, returns = self.roll_out(each, around, noise, self.kept, ends)
+        returns = returns.view(-1, self.samples)
         spread = returns.std(dim=1, keepdim=True).clamp(min=1e-6)
         weights = torch.softmax(returns / (_TEMPERATURE * spread), dim=1)
-        return (weights[..., None, None] * tried).sum(dim=1)
+        return (weights[..., None, None] * tried.view(len(plans), self.samples, *tried.shape[1:])).sum(dim=1)
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
         """As at an episode's first step; the states are those that the model expects of the actions."""
-        start = ((self.low + self.high) / 2).expand(len(observations), _HORIZON, -1)
-        actions = self.improved(observations, start, goals)
+        actions = self.improved(observations, self.first(observations), goals)
         states = [observations]
         for a in actions[:, :-1].unbind(dim=1):
             states.append(self.dynamics(states[-1], a))
@@ -114,9 +153,15 @@ def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """The model is all that learns; `method_steps` plays no part."""
+    """The models, all that learns, each by its own rule; `method_steps` plays no part."""
     policy = Policy.of(task, raw)
     dynamics, reward = learned_model(task, raw, seed)
     policy.dynamics.load_state_dict(dynamics.state_dict())
     policy.reward.load_state_dict(reward.state_dict())
+    if not task.has_goal:
+        penalty = base.termination_penalty(task)
+        value = ValueConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE, discount=_DISCOUNT, termination_penalty=penalty)
+        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
+        s, a = policy.normalise(raw.observations), policy.normalise_actions(raw.actions)
+        imitate(policy.prior, s, a, _IMITATION_STEPS, torch.Generator().manual_seed(seed))
     return policy.to(device)

@@ -31,13 +31,15 @@ from dmemm.tasks import Task
 class Policy(base.Policy):
     """A graph from observations, with the goal behind them if there is one, to actions.
 
-    Actions are in [-1, 1] there, from the smallest to the largest of the data; observations are the environment's.
+    Actions are in [-1, 1] there, from the smallest to the largest of the data; observations are the environment's, or
+    normalised where the method's authors do so.
 
     Attributes:
         graph: uint8, the bytes of the ONNX file.
     """
 
     inputs: tuple[str, ...] = ("observations",)  # of the graph
+    normalised = False  # whether these are normalised
     graph: Tensor
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
@@ -84,15 +86,21 @@ class Policy(base.Policy):
 
     def environment(self, observations: Tensor, goals: Tensor | None) -> NDArray[np.float32]:
         """What the graph knows of normalised observations (batch, Ds) and goals: shape (batch, Ds or Ds + goal_dim)."""
-        scale, center = self.scale[self.action_dim :], self.center[self.action_dim :]
-        parts = [observations * scale + center]
-        if goals is not None:
-            parts.append(goals * scale[: self.task.goal_dim] + center[: self.task.goal_dim])
-        return torch.cat(parts, dim=-1).float().cpu().numpy()
+        parts = observations if goals is None else torch.cat([observations, goals], dim=-1)
+        if not self.normalised:
+            columns = observed_columns(self)
+            parts = parts * self.scale[columns] + self.center[columns]
+        return parts.float().cpu().numpy()
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         return self.run(observations=self.environment(observations, goals))
+
+
+def observed_columns(policy: base.Policy) -> list[int]:
+    """The columns of the policy's normaliser for an observation with the goal behind it, if there is one."""
+    first, goal_dim = policy.action_dim, policy.task.goal_dim
+    return [*range(first, first + policy.observation_dim), *range(first, first + goal_dim)]
 
 
 def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) -> dict[str, NDArray[Any]]:
@@ -205,6 +213,9 @@ def fit(
     scale, center = bare.scale.numpy(), bare.center.numpy()
     data = relabelled(raw, task, scale[bare.action_dim : bare.action_dim + task.goal_dim], seed)
     normalised = (data["actions"] - center[: bare.action_dim]) / scale[: bare.action_dim]
+    if policy_class.normalised:
+        columns = observed_columns(bare)
+        data["observations"] = (data["observations"] - center[columns]) / scale[columns]
     data["actions"] = (2 * (normalised - low) / np.maximum(high - low, 1e-6) - 1).clip(-1, 1).astype(np.float32)
     ends = np.flatnonzero(data["terminals"] | data["timeouts"])
     returns = np.diff(np.cumsum(data["rewards"], dtype=np.float64)[ends], prepend=0)

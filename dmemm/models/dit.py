@@ -1,4 +1,4 @@
-"""A diffusion transformer over the steps of a plan (DiT, Peebles & Xie, 2023): Diffusion Veteran's noise network."""
+"""A diffusion transformer over the steps of a plan (DiT, Peebles & Xie, 2023): Diffusion Veteran's and HDMI's."""
 
 import torch
 from torch import Tensor, nn

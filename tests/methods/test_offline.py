@@ -14,17 +14,15 @@ from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.errors import UserError
 from dmemm.inputs import Inputs
-from dmemm.methods import METHODS, POLICIES, base, bc, dt, load_actor
-from dmemm.methods.morel import PessimisticModel
+from dmemm.methods import METHODS, POLICIES, bc, dt, load_actor
 from dmemm.methods.offline import relabelled
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.stages import METHODS_ENVIRONMENT
 from dmemm.tasks import Task, get_task
 from tests.checkout import ROOT
 
 BY_D3RLPY = [name for name in POLICIES if METHODS[name].by_d3rlpy]
 HOPPER = get_task("hopper-medium-expert")
-STEPS = {"iql": 400, "morel": 700, "bc": 200}  # of methods that are to learn something
+STEPS = {"iql": 400, "td3bc": 600, "bc": 200}  # of methods that are to learn something
 
 
 def data(task: Task, steps=600, length=50) -> RawData:
@@ -111,6 +109,38 @@ def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_pa
     assert one == again != other
 
 
+def test_the_constraint_of_bear_bends_its_policy_and_its_imitator_gives_the_datas_actions(tmp_path):
+    code = """
+import numpy as np, torch, d3rlpy
+from dmemm.methods.bear import _algorithm
+from dmemm.tasks import get_task
+rng = np.random.default_rng(0)
+s, ended = rng.normal(size=(400, 11)).astype(np.float32), np.arange(400) % 40 == 39
+a = np.full((400, 3), 0.9, np.float32)
+data = d3rlpy.dataset.MDPDataset(s, a, np.zeros(400, np.float32), ended * 0.0, timeouts=ended)
+trained = _algorithm(get_task("hopper-medium-expert"), 300, None).create("cpu:0")
+quiet = d3rlpy.logging.NoopAdapterFactory()
+trained.fit(data, n_steps=150, n_steps_per_epoch=150, show_progress=False, logger_adapter=quiet)
+impl = trained.impl
+x = torch.as_tensor(s[:64])
+print(float(impl.modules.vae_decoder(x, torch.zeros(64, 6), with_squash=True).mean()))
+print(float(impl.modules.vae_decoder(x, torch.zeros(64, 6), with_squash=False).mean()))
+impl._q_func_forwarder.compute_expected_q = lambda s, a, reduction: torch.zeros(2, len(s), 1) * a.sum()
+batch = type("Batch", (), {"observations": x})
+impl.modules.policy._mu.bias.data.fill_(-1.0)
+impl.compute_actor_grad(batch)
+print(float(impl.modules.policy._mu.bias.grad.sum()))
+"""
+    done = subprocess.run(
+        [ROOT / METHODS_ENVIRONMENT / "bin/python", "-W", "ignore", "-c", code],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    squashed, raw, slope = (float(line) for line in done.stdout.splitlines()[-3:])
+    assert squashed == pytest.approx(0.9, abs=0.1) and raw == pytest.approx(np.arctanh(squashed), rel=0.2)
+    assert slope < -1e-3  # towards the data's actions
+
+
 @pytest.mark.parametrize("method", ["bcq", "dt"])
 def test_data_without_the_end_of_an_episode_are_one_episode(method, folder):
     task = get_task("maze2d-umaze") if method == "dt" else HOPPER
@@ -133,47 +163,6 @@ def test_values_tell_the_better_actions_and_imitation_does_not(method, folder):
     policy = load(HOPPER, method, 0, folder / f"{method}0.safetensors")
     actions = policy.act(np.random.default_rng(1).normal(size=(50, 11)).astype(np.float32))
     assert abs(actions.mean()) < 0.3 if method == "bc" else actions.mean() > 0.45, actions.mean()
-
-
-def test_the_pessimistic_model_is_the_ensemble_where_its_members_agree_and_a_lasting_loss_elsewhere():
-    raw = data(HOPPER)
-    raw.rewards[3] = -2.0
-    torch.manual_seed(0)
-    dynamics, reward = DynamicsEnsemble(11, 3, 3, 8), RewardModel(11, 3, 1, 8)
-    dynamics.target_scale.copy_(torch.linspace(0.1, 0.4, 11))
-    known = base.Policy.of(HOPPER, raw)
-    model = PessimisticModel(known, raw, dynamics, reward)
-    s = known.normalise(raw.observations)
-    a = (torch.as_tensor(raw.actions) - known.center[:3]) / known.scale[:3]
-    with torch.no_grad():
-        next_s = s + dynamics.outputs(s, a)[..., :11] * dynamics.target_scale  # the mean of the change is 0
-        slow = [max(float((x[i] - y[i]).norm()) for x in next_s for y in next_s) for i in range(len(s))]
-    assert model.threshold == pytest.approx(np.mean(slow) + 5 * np.std(slow, ddof=1), rel=1e-4)
-    model.reset(seed=0)
-    model.threshold = np.inf
-    model.s, action = s[:1], np.array([0.2, -0.4, 0.6], np.float32)
-    expected = known.low + (torch.as_tensor(action) + 1) / 2 * (known.high - known.low)
-    observation, gain, _, truncated, _ = model.step(action)
-    after = dynamics(s[:1], expected[None]).detach()
-    np.testing.assert_allclose(observation, (after * known.scale[3:] + known.center[3:])[0], rtol=1e-5)
-    assert gain == pytest.approx(float(reward(s[:1], expected[None]).detach()), rel=1e-5) and not truncated
-    model.threshold = 0.0
-    assert model.step(action)[1:4] == (pytest.approx(-200.0), True, False)
-
-
-def test_the_pessimistic_model_of_a_maze_rewards_by_the_distance_to_the_goal():
-    task = get_task("maze2d-umaze")
-    known = base.Policy.of(task, data(task))
-    model = PessimisticModel(known, data(task), DynamicsEnsemble(4, 2, 2, 8), RewardModel(4, 2, 1, 8))
-    model.threshold = np.inf
-    start, _ = model.reset(seed=1)
-    assert start.shape == model.observation_space.shape == (6,)
-    for step in range(1, 101):
-        observation, gain, terminated, truncated, _ = model.step(np.zeros(2, np.float32))
-        away = (observation[:2] - observation[4:]) / known.scale[2:4].numpy()
-        assert gain == pytest.approx(-float(np.linalg.norm(away)), rel=1e-4) and not terminated
-        assert truncated == (step == 100)
-        np.testing.assert_array_equal(observation[4:], start[4:])
 
 
 def test_hindsight_relabels_as_a_loop_does():

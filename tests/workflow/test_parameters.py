@@ -75,7 +75,8 @@ def modify_yaml_as_dvc_does(path):
         ),
         (
             {"methods": ["rvs", "os"]},
-            "methods: os is unknown; choose from bc, bcq, bear, cql, dt, dv, hd, iql, morel, mppi, rvs, tt",
+            "methods: os is unknown; choose from bc, bcq, bear, cql, dt, dv, hd, hdmi, iql, morel, mppi, rebrac, rvs, "
+            "td3bc, tt",
         ),
         ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
         ({"ablation_tasks": ["maze2d-umaze"]}, "maze2d-umaze has a goal; Table 3 and Figure 1 are for locomotion"),
