@@ -60,7 +60,12 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
     torch.manual_seed(0)
     names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
     sizes = {name: getattr(config, name) for name in names}
-    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": data.horizon, "end_dim": 0}
+    header = {
+        "action_dim": ACTION,
+        "observation_dim": OBSERVATION,
+        "horizon": data.horizon,
+        "end_dim": 0,
+    }
     model = DiffusionModel({**header, **sizes}, device)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)

@@ -46,6 +46,7 @@ class Windows:
         self._weights = torch.as_tensor(segments.weights, device=device)
         self._trained = torch.as_tensor(np.flatnonzero(~segments.held_out), device=device)
         self._offsets = torch.arange(0, segments.horizon, stride, device=device)
+        self.horizon = len(self._offsets)
         self._rest: Tensor | None = None
         if task.has_goal:
             rest = np.concatenate([np.zeros_like(raw.actions), raw.next_observations], axis=1)

@@ -74,7 +74,7 @@ def test_it_does_what_brings_the_return_that_is_asked_for(monkeypatch):
     path = rng.uniform(-1, 1, (100, 1, 2)) + np.concatenate([np.zeros((100, 1, 2)), np.cumsum(a / 5, axis=1)], axis=1)
     s, s_next = path[:, :-1].reshape(-1, 2), path[:, 1:].reshape(-1, 2)
     policy = hdmi.train(
-        POINT, raw_data(s, a.reshape(-1, 2), s_next, np.repeat(good, 20), 20), MethodConfig(250), 0, CPU
+        POINT, raw_data(s, a.reshape(-1, 2), s_next, np.repeat(good, 20), 20), MethodConfig(500), 0, CPU
     )
     moved = np.diff(walk(policy, [[0.5, 0], [-0.5, 0.3]], steps=5), axis=0) * 5
     assert moved[..., 1].mean() > 0.4 and np.abs(moved[..., 0]).mean() < 0.3, moved
