@@ -9,8 +9,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, where the C library is glibc.
 
-    The tensors of a plan's 20 000 transitions come and go at every step of a training; giving their pages back to
-    the system and asking for them again takes up to a third of its time.
+    Large tensors come and go at every gradient step; giving their pages back to the system and asking for them again
+    takes up to a quarter of its time.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

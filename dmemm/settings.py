@@ -30,9 +30,8 @@ def apply_setting(name: str, path: Path) -> None:
     """
     expected = dict(load_params(path))
     folder, safe = files("dmemm").joinpath("presets"), YAML(typ="safe")
-    preset = safe.load(folder.joinpath("quick.yaml").read_text()) | safe.load(
-        folder.joinpath(f"{name}.yaml").read_text()
-    )
+    quick, chosen = (safe.load(folder.joinpath(f"{each}.yaml").read_text()) for each in ("quick", name))
+    preset = quick | chosen
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)

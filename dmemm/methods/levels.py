@@ -32,9 +32,9 @@ HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan in a m
 VALUE = ValueConfig(64, 20, 3, discount=0.997, termination_penalty=-100.0)  # width, epochs, patience
 TRAINING = TrainConfig(
     lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet",
-    mlp_width=0, mlp_blocks=0,
-    unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3, ema_decay=0.995,
-    first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
+    mlp_width=0, mlp_blocks=0, unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3,
+    ema_decay=0.995, first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform",
+    weighting=False,
 )  # fmt: skip
 PLANNING = EvaluateConfig(
     objective="value", discount=VALUE.discount, termination_penalty=VALUE.termination_penalty, veto=0.0, alpha=0.001,

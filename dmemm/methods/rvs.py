@@ -72,8 +72,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     generator = torch.Generator().manual_seed(seed)
     s = policy.normalise(raw.observations)
     s_next = policy.normalise(raw.next_observations)
-    action_dim = policy.action_dim
-    a = (torch.as_tensor(raw.actions, device=device) - policy.center[:action_dim]) / policy.scale[:action_dim]
+    a = policy.normalise_actions(raw.actions)
     slices = episode_slices(raw.ended)
     ends = torch.as_tensor(np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0]))
     means, best = mean_rewards_to_go(raw, task)

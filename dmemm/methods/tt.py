@@ -201,15 +201,15 @@ def transitions(policy: Policy, raw: RawData) -> Tensor:
 
     A termination's reward is the penalty; the return to go is that of the later steps.
     """
-    actions = torch.as_tensor(raw.actions, device=policy.center.device)
-    a = (actions - policy.center[: policy.action_dim]) / policy.scale[: policy.action_dim]
-    known = [policy.normalise(raw.observations), a]
+    known = [policy.normalise(raw.observations), policy.normalise_actions(raw.actions)]
     if not policy.task.has_goal:
         rewards = np.where(raw.terminals, base.termination_penalty(policy.task), raw.rewards).astype(np.float32)
         beyond = np.zeros(len(episode_slices(raw.ended)))
         penalised = dataclasses.replace(raw, rewards=rewards)
         returns = (returns_to_go(penalised, _DISCOUNT, 0.0, beyond) - rewards) / _DISCOUNT
-        known.append(torch.as_tensor(np.stack([rewards, returns], axis=1), dtype=torch.float32, device=a.device))
+        known.append(
+            torch.as_tensor(np.stack([rewards, returns], axis=1), dtype=torch.float32, device=policy.edges.device)
+        )
     return torch.cat(known, dim=1)
 
 
