@@ -208,6 +208,13 @@ def episode_slices(ended: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int64)
 
 
+def episode_bounds(ended: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and end (exclusive) of each transition's episode, shape (N,) both."""
+    slices = episode_slices(ended)
+    starts, ends = np.repeat(slices, slices[:, 1] - slices[:, 0], axis=0).T
+    return starts, ends
+
+
 def statistics(path: Path, task: Task) -> dict[str, Any]:
     """Numbers by which a wrong data set shows at once, ready for JSON, of a file that `write_raw` wrote.
 

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from dmemm.config import SegmentConfig
 from dmemm.data.normaliser import Normaliser
-from dmemm.data.raw import OUTDATED, STORAGE, RawData, dataset, episode_slices, read_raw, reading, same_data
+from dmemm.data.raw import (
+    OUTDATED,
+    STORAGE,
+    RawData,
+    dataset,
+    episode_bounds,
+    episode_slices,
+    read_raw,
+    reading,
+    same_data,
+)
 from dmemm.errors import UserError
 from dmemm.files import replacing
 from dmemm.tasks import Task
@@ -88,7 +98,7 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
     weight = max(weight_floor, Σ r' / horizon), which lies in (0, 1].
     """
     slices = episode_slices(raw.ended)
-    ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])  # the end of each transition's episode
+    _, ends = episode_bounds(raw.ended)
     starts = np.arange(len(raw.rewards), dtype=np.int64)
     lengths = np.minimum(horizon, ends - starts)
 

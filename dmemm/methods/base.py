@@ -185,11 +185,17 @@ def train(
     curve: Path,
     report: Path,
 ) -> None:
-    """Run the stage: train a policy on the raw data, write its weights, its losses and what the training took."""
+    """Run the stage: train a policy on the raw data, write its weights, its losses and what the training took.
+
+    Raises:
+        UserError: the raw data cannot be read, or the weights are not finite.
+    """
     torch.manual_seed(seed)
     start = time.perf_counter()
     raw = read_raw(inputs.need("raw"))
     policy: Policy = import_module(method.implementation).train(task, raw, config, seed, choose_device())
+    if not all(bool(parameter.isfinite().all()) for parameter in policy.parameters()):
+        raise UserError(f"{task.name}: the weights of {method.name} are not finite; look for outliers in the data")
     seconds = time.perf_counter() - start
     save_weights(output, policy.state_dict(), {"kind": method.name, **policy.header})
     write_csv(curve, ("step", "total"), policy.losses)

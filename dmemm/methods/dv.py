@@ -81,7 +81,7 @@ def window_weights(returns: NDArray[np.float64]) -> NDArray[np.float32]:
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
     """Planner and inverse dynamics by Diffuser's loss, `method_steps` each; the critic V̂ by least squares."""
     policy = Policy.of(task, raw)
-    levels.learn_value(policy, raw, seed)
+    levels.learn_value(policy.value, task, raw, seed)
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     states = dataclasses.replace(raw, actions=raw.actions[:, :0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmemm.config import MethodConfig
-from dmemm.data.raw import RawData, episode_slices
+from dmemm.data.raw import RawData, episode_bounds
 from dmemm.data.segments import make_segments
 from dmemm.data.windows import Windows
 from dmemm.methods import levels
@@ -89,10 +89,9 @@ class Policy(levels.TwoLevels):
 
 def with_next_actions(raw: RawData, count: int) -> RawData:
     """The same steps, each with the actions of its next `count` steps; an episode's last action is repeated."""
-    slices = episode_slices(raw.ended)
-    ends = np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0])[:, None]
+    _, ends = episode_bounds(raw.ended)
     steps = np.arange(len(raw.rewards))[:, None] + np.arange(count)
-    index = np.minimum(steps, ends - 1)
+    index = np.minimum(steps, ends[:, None] - 1)
     return dataclasses.replace(raw, actions=raw.actions[index].reshape(len(raw.rewards), -1))
 
 
@@ -100,7 +99,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     """Both levels by Diffuser's loss, `method_steps` each; the value by least squares."""
     policy = Policy.of(task, raw)
     blocks = with_next_actions(raw, policy.stride)
-    levels.learn_value(policy, raw, seed)
+    levels.learn_value(policy.value, task, raw, seed)
     policy.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)

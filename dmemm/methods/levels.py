@@ -120,12 +120,11 @@ def best_of(tau: Tensor, merit: Tensor) -> Tensor:
     return tau[torch.arange(len(tau), device=tau.device), merit.argmax(dim=1)]
 
 
-def learn_value(policy: TwoLevels, raw: RawData, seed: int) -> None:
+def learn_value(value: ValueModel, task: Task, raw: RawData, seed: int) -> None:
     """Fit V̂ by least squares, where there is no goal."""
-    task = policy.task
     if not task.has_goal:
-        value = dataclasses.replace(VALUE, termination_penalty=base.termination_penalty(task))
-        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
+        config = dataclasses.replace(VALUE, termination_penalty=base.termination_penalty(task))
+        value.load_state_dict(fit_value(task, raw, config, seed)[0].state_dict())
 
 
 def whole_windows(raw: RawData, task: Task, steps: int, name: str) -> Segments:
@@ -150,11 +149,7 @@ def fit(
     generator: torch.Generator,
     name: str,
 ) -> list[dict[str, float]]:
-    """Train a model on windows for `method_steps`; return the rows of its loss curve.
-
-    Raises:
-        UserError: the weights are not finite.
-    """
+    """Train a model on windows for `method_steps`; return the rows of its loss curve."""
     model.set_normaliser(windows.normaliser)
     objective = Objective(dataclasses.replace(training, train_steps=config.method_steps), model, None, None)
     state = new_state(objective, generator)
@@ -162,8 +157,6 @@ def fit(
     for _ in progress(range(config.method_steps), name):
         gradient_step(objective, windows, state)
         curve.add(state.sums.pop("total"))
-    if not state.is_finite():
-        raise UserError(f"{name}: the weights are not finite; look for outliers in the data")
     with torch.no_grad():
         torch._foreach_copy_(state.parameters, state.average)
     return curve.rows

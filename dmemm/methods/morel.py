@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dmemm.config import MethodConfig
-from dmemm.data.raw import RawData, episode_slices
-from dmemm.errors import UserError
+from dmemm.data.raw import RawData, episode_bounds
 from dmemm.methods import base
 from dmemm.methods.behaviour import GaussianPolicy, imitate
 from dmemm.methods.mppi import learned_model
@@ -233,8 +232,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     model = PessimisticModel(policy, raw, dynamics.cpu().eval(), reward.cpu().eval())
     s, a, goals = model.states, policy.normalise_actions(raw.actions), None
     if model.goal_dim:
-        slices = episode_slices(raw.ended)
-        goals = s[np.repeat(slices[:, 1] - 1, slices[:, 1] - slices[:, 0]), : model.goal_dim]
+        goals = s[episode_bounds(raw.ended)[1] - 1, : model.goal_dim]
     imitate(policy.policy, known(s, goals), a, _IMITATION_STEPS, generator)
     with torch.no_grad():
         policy.policy.log_std.clamp_(*_LOG_STD)
@@ -242,6 +240,4 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     iterations = config.method_steps // _STEPS_AN_ITERATION
     for i in progress(range(iterations), f"MOReL {task.name} seed {seed}"):
         improve(policy.policy, value, model, _KL * (1 - i / iterations), generator)
-    if not all(bool(x.isfinite().all()) for x in policy.policy.parameters()):
-        raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
     return policy.to(device)

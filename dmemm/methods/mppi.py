@@ -13,17 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmemm.config import DynamicsConfig, MethodConfig, RewardConfig, ValueConfig
+from dmemm.config import DynamicsConfig, MethodConfig, RewardConfig
 from dmemm.data.raw import RawData
-from dmemm.methods import base
+from dmemm.methods import base, levels
 from dmemm.methods.behaviour import GaussianPolicy, imitate
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.tasks import Task
 from dmemm.terminations import termination
-from dmemm.training.mechanisms import fit_dynamics, fit_reward, fit_value
+from dmemm.training.mechanisms import fit_dynamics, fit_reward
 
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
-_DISCOUNT = 0.997  # of the values; Diffuser's
 _IMITATION_STEPS = 4000
 _AROUND_PRIOR = {"hopper": (0.1, 0.7)}  # `noise` and `kept`; elsewhere 0.05 and 0.2
 _TEMPERATURE = 0.3  # of the weights, as a share of the deviation of the plans' returns
@@ -47,7 +46,7 @@ class Policy(base.Policy):
         sizes = (self.observation_dim, self.action_dim)
         self.dynamics = DynamicsEnsemble(*sizes, _MEMBERS, _MODEL_WIDTH)
         self.reward = RewardModel(*sizes, 1, _MODEL_WIDTH)
-        self.value = ValueModel(self.observation_dim, 0, 1, _MODEL_WIDTH)
+        self.value = ValueModel(self.observation_dim, 0, 1, levels.VALUE.mechanism_width)
         self.prior = GaussianPolicy(*sizes)
         self.horizon, self.samples = (16, 256) if task.has_goal else (8, 100)
         self.noise, self.kept = (0.3, 1.0) if task.has_goal else _AROUND_PRIOR.get(task.body, (0.05, 0.2))
@@ -158,10 +157,8 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     dynamics, reward = learned_model(task, raw, seed)
     policy.dynamics.load_state_dict(dynamics.state_dict())
     policy.reward.load_state_dict(reward.state_dict())
+    levels.learn_value(policy.value, task, raw, seed)
     if not task.has_goal:
-        penalty = base.termination_penalty(task)
-        value = ValueConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE, discount=_DISCOUNT, termination_penalty=penalty)
-        policy.value.load_state_dict(fit_value(task, raw, value, seed)[0].state_dict())
         s, a = policy.normalise(raw.observations), policy.normalise_actions(raw.actions)
         imitate(policy.prior, s, a, _IMITATION_STEPS, torch.Generator().manual_seed(seed))
     return policy.to(device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dmemm.config import MethodConfig
-from dmemm.data.raw import RawData, episode_slices
+from dmemm.data.raw import RawData, episode_bounds
 from dmemm.methods import base
 from dmemm.progress import progress
 from dmemm.tasks import Task
@@ -57,13 +57,12 @@ def mean_rewards_to_go(raw: RawData, task: Task) -> tuple[NDArray[np.float64], f
 
     The mean is over the steps that an episode may still last, so one that falls early is worth less.
     """
-    slices = episode_slices(raw.ended)
-    start, end = (np.repeat(slices[:, side], slices[:, 1] - slices[:, 0]) for side in (0, 1))
+    start, end = episode_bounds(raw.ended)
     index = np.arange(len(raw.rewards))
     total = np.concatenate([[0.0], np.cumsum(raw.rewards, dtype=np.float64)])
     left = np.maximum(task.episode_steps - (index - start), end - index)
     means = (total[end] - total[index]) / left
-    return means, float(means[slices[:, 0]].max())
+    return means, float(means[np.unique(start)].max())
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
@@ -73,8 +72,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     s = policy.normalise(raw.observations)
     s_next = policy.normalise(raw.next_observations)
     a = policy.normalise_actions(raw.actions)
-    slices = episode_slices(raw.ended)
-    ends = torch.as_tensor(np.repeat(slices[:, 1], slices[:, 1] - slices[:, 0]))
+    ends = torch.as_tensor(episode_bounds(raw.ended)[1])
     means, best = mean_rewards_to_go(raw, task)
     deviation = float(means.std()) or 1.0
     policy.target.fill_((best - float(means.mean())) / deviation)

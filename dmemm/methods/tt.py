@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dmemm.config import MethodConfig
-from dmemm.data.raw import RawData, episode_slices
+from dmemm.data.raw import RawData, episode_bounds, episode_slices
 from dmemm.device import mixed_precision
-from dmemm.errors import UserError
 from dmemm.methods import base
 from dmemm.models.gpt import Decoding, Gpt
 from dmemm.progress import progress
@@ -217,13 +216,12 @@ class _Sequences:
     """Batches of training sequences, with the weights of their tokens' losses."""
 
     def __init__(self, policy: Policy, raw: RawData, values: Tensor) -> None:
-        slices = episode_slices(raw.ended)
-        device, lengths = values.device, slices[:, 1] - slices[:, 0]
+        device, (_, ends) = values.device, episode_bounds(raw.ended)
         over = values.new_full((1, policy.slots), _BINS, dtype=torch.long)  # past an episode's end
         self._tokens = torch.cat([policy.discretise(values), over])
-        self._ends = torch.as_tensor(np.repeat(slices[:, 1], lengths), device=device)
+        self._ends = torch.as_tensor(ends, device=device)
         # A sequence may go on after a termination, to learn that it is one; what follows a timeout is unknown.
-        self._terminates = torch.as_tensor(np.repeat(raw.terminals[slices[:, 1] - 1], lengths), device=device)
+        self._terminates = torch.as_tensor(raw.terminals[ends - 1], device=device)
         goals = (
             values.new_zeros(len(values), 0) if not policy.task.has_goal else policy.normalise(raw.next_observations)
         )
@@ -251,11 +249,7 @@ def _learning_rate(step: int, steps: int) -> float:
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Maximum likelihood of the data's tokens.
-
-    Raises:
-        UserError: the weights are not finite.
-    """
+    """Maximum likelihood of the data's tokens."""
     policy = Policy.of(task, raw).to(device)
     generator = torch.Generator(device).manual_seed(seed)
     values = transitions(policy, raw)
@@ -282,8 +276,6 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
             group["lr"] = _LEARNING_RATE * _learning_rate(step, config.method_steps)
         optimiser.step()
         curve.add(loss)
-    if not all(parameter.isfinite().all() for parameter in gpt.parameters()):
-        raise UserError(f"{task.name}: tt's weights are not finite; look for outliers in the data")
     policy.losses = curve.rows
     policy.eval()
     return policy
