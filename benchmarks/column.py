@@ -1,7 +1,6 @@
 """A column of Table 1 from the raw data, in one process: every stage that it needs, and checkpoints of its training."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,20 +15,15 @@ from dmemm.config import (
     TrainConfig,
     ValueConfig,
 )
-from dmemm.data.raw import read_raw
-from dmemm.data.segments import read_segments, segment
-from dmemm.data.windows import Windows
+from dmemm.data.segments import segment
 from dmemm.device import choose_device
-from dmemm.diffusion.model import DiffusionModel
-from dmemm.diffusion.objective import Objective
 from dmemm.inputs import Inputs
 from dmemm.methods import get_method
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.planning.planner import Planner, load_planner
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import train_dynamics, train_reward, train_value
 from dmemm.training.plan_value import train_plan_value
-from dmemm.training.train import gradient_step, new_state
+from dmemm.training.train import gradient_step, load_objective, new_state
 
 
 def prepare(name: str, task: Task, params: Params, raw_path: Path, folder: Path) -> Iterator[None]:
@@ -80,20 +74,12 @@ def train(name: str, task: Task, params: Params, raw_path: Path, folder: Path, e
     Yields:
         Every so many gradient steps, and after the last one, the path of averaged weights, with which `planner` plans.
     """
-    config, device = TrainConfig.resolve(params, task, get_method(name)), choose_device()
-    modulated, segments_path = config.models(task), folder / "segments.h5"
-    raw, segments = read_raw(raw_path), read_segments(segments_path)
-    torch.manual_seed(0)
-    sizes = {"action_dim": raw.actions.shape[1], "observation_dim": raw.observations.shape[1], "end_dim": 0}
-    header = {"task": task.name, "data": raw.digest, "horizon": segments.horizon, **sizes, **asdict(config)}
-    model = DiffusionModel(header, device)
-    model.set_normaliser(segments.normaliser)
-    windows = Windows(raw, segments, task, device)
-    kind, path = DynamicsEnsemble, folder / "dynamics.safetensors"
-    dynamics = load_mechanism(kind, path) if "dynamics" in modulated else None
-    reward = load_mechanism(RewardModel, folder / "reward.safetensors") if "reward" in modulated else None
-    objective = Objective(config, model, dynamics=dynamics, reward=reward)
-    state = new_state(objective, torch.Generator(device).manual_seed(0))
+    config = TrainConfig.resolve(params, task, get_method(name))
+    mechanisms = {stage: folder / f"{stage}.safetensors" for stage in config.models(task)}
+    inputs = Inputs(raw=raw_path, segments=folder / "segments.h5", **mechanisms)
+    objective, windows = load_objective(task, config, 0, inputs)
+    model = objective.model
+    state = new_state(objective, torch.Generator(choose_device()).manual_seed(0))
     for step in range(1, config.train_steps + 1):
         gradient_step(objective, windows, state)
         if step % every == 0 or step == config.train_steps:

@@ -49,12 +49,35 @@ def train(
     Raises:
         UserError: a file is missing or damaged, the files are not of the same raw data, or the loss is not finite.
     """
+    objective, windows = load_objective(task, config, seed, inputs)
+    model, device = objective.model, choose_device()
+    generator = torch.Generator(device).manual_seed(seed)
+    settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
+    paths = [inputs.need("raw"), inputs.need("segments"), inputs.dynamics, inputs.reward]
+    identity = fingerprint(settings, paths, __name__)
+    # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
+    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
+    model.save(output)
+    write_csv(curve, _COLUMNS, rows)
+    record = {"task": task.name, "variant": method.name, "seed": seed, "steps": config.train_steps}
+    write_json(report, {**record, "parameters": model.parameter_count, "seconds": round(seconds, 1)})
+    checkpoint.unlink(missing_ok=True)
+    figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
+    print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
+
+
+def load_objective(task: Task, config: TrainConfig, seed: int, inputs: Inputs) -> tuple[Objective, Windows]:
+    """Return eq. 12 of a new network, and the windows that it is trained on.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files are not of the same raw data.
+    """
     device = choose_device()
     raw_path, segments_path = inputs.need("raw"), inputs.need("segments")
     raw, segments = read_raw(raw_path), read_segments(segments_path)
     segments.require(segments_path, raw, raw_path)
     torch.manual_seed(seed)
-    generator = torch.Generator(device).manual_seed(seed)
     model = DiffusionModel(
         {
             "task": task.name,
@@ -75,19 +98,7 @@ def train(
     for path, mechanism in ((inputs.dynamics, dynamics), (inputs.reward, reward)):
         if path and mechanism:
             same_data(path, mechanism.header["data"], raw_path, raw.digest)
-    objective = Objective(config, model, dynamics=dynamics, reward=reward)
-    settings = {"task": task.name, "seed": seed, **asdict(config), "device": device.type}
-    identity = fingerprint(settings, [raw_path, segments_path, inputs.dynamics, inputs.reward], __name__)
-    # Beside the output, and no output itself: Snakemake deletes a failed job's outputs before it starts it again.
-    checkpoint = output.with_suffix(".checkpoint.safetensors")
-    rows, seconds = _run(objective, windows, generator, checkpoint, identity, f"train {task.name} seed {seed}")
-    model.save(output)
-    write_csv(curve, _COLUMNS, rows)
-    record = {"task": task.name, "variant": method.name, "seed": seed, "steps": config.train_steps}
-    write_json(report, {**record, "parameters": model.parameter_count, "seconds": round(seconds, 1)})
-    checkpoint.unlink(missing_ok=True)
-    figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
-    print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
+    return Objective(config, model, dynamics=dynamics, reward=reward), windows
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
