@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {
         _planner("diffuser", "Diffuser", _DIFFUSER),
         _planner("dmemm", "DMEMM", {}),
         _planner("wo_weighting", "w/o weighting", {"weighting": False}),
-        _planner("wo_lambda_tr", "w/o λ_tr", {"lambda_tr": 0.0, "modulated_share": 1.0}),
+        _planner("wo_lambda_tr", "w/o λ_tr", {"lambda_tr": 0.0}),
         _planner("wo_lambda_rd", "w/o λ_rd", {"lambda_rd": 0.0, "reward_loss": False}),
         _planner("wo_tr_guide", "w/o transition guide", _UNGUIDED, network="dmemm"),
         _planner("only_weighting", "weighting only", {**_UNMODULATED, **_UNGUIDED}),
