@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -26,12 +28,14 @@ LIBRARIES = {
 def digest(*modules: str, root: Path = Path()) -> str:
     """Return a digest of the code that importing `modules` can run, and of the versions of the LIBRARIES it imports.
 
+    Comments, docstrings and blank lines are left out: an edit of them reruns nothing.
+
     Raises:
         UserError: a module is missing, or a file is not valid Python.
     """
     files = sources(*modules, root=root)
-    text = "".join(f"{name} {hashlib.sha256((root / name).read_bytes()).hexdigest()}\n" for name in files)
-    return hashlib.sha256((text + "\n".join(_versions(files, root))).encode()).hexdigest()[:16]
+    parts = [text for name in files for text in (name, _program(root / name))] + _versions(files, root)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @cache
@@ -55,6 +59,24 @@ def sources(*modules: str, root: Path = Path()) -> tuple[str, ...]:
         found[module] = path
         queue += (m for m in _imports(root / path, module) if m.split(".")[0] == PACKAGE and _file(m, root))
     return tuple(sorted(found.values()))
+
+
+@cache
+def _program(path: Path) -> str:
+    """A file's lines without comments, docstrings and blank ones."""
+    text = path.read_text()
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is None:
+                continue
+            first, last, column = node.body[0].lineno - 1, node.body[0].end_lineno or 0, node.body[0].col_offset
+            lines[first:last] = [lines[first][:column]] + [""] * (last - first - 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _versions(files: tuple[str, ...], root: Path) -> list[str]:

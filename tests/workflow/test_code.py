@@ -67,6 +67,30 @@ def test_the_digest_is_of_the_files_that_are_reached_and_of_nothing_else(tmp_pat
     assert digest("dmemm.a.stage", "dmemm.unused", root=tmp_path / "before") != before
 
 
+def test_comments_and_docstrings_rerun_nothing_and_other_text_does(tmp_path):
+    text = '''"""A module."""\nx = "#1"  # one\n\n\ndef f():\n    """Return it."""\n    return """two\n# lines"""'''
+
+    def of(text: str) -> str:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        return digest("dmemm.b.e", root=package(root, {"b/e": text}))
+
+    before = of(text)
+    for old, new in (
+        ("A module.", "Of two\n\nlines."),
+        ("# one", ""),
+        ("Return it.", "Give."),
+        ("\n\n\n", "\n# new\n"),
+    ):
+        assert of(text.replace(old, new, 1)) == before, new
+    for old, new in (
+        ('"#1"', '"#2"'),
+        ("# lines", "# more"),
+        ("def f():", "def f(x=1):"),
+        ("    return", "    f\n    return"),
+    ):
+        assert of(text.replace(old, new, 1)) != before, new
+
+
 def test_the_digest_is_of_the_versions_of_the_libraries_that_are_imported(tmp_path, monkeypatch):
     root, versions = package(tmp_path), {"numpy": "1.0", "tqdm": "1.0", "torch": "1.0"}
     monkeypatch.setattr(code, "version", versions.__getitem__)
