@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--diffuser FOLDER]
 
-Full-size U-Net of hopper (3.96 million parameters), horizon 100, K = 100. FOLDER is a clone of
-github.com/jannerm/diffuser (it needs `pip install einops`): its own model, loss, optimiser and averaging, on batches
-that are in memory already.
+First the network for hopper that params.yaml asks for, then the full-size U-Net of hopper (3.96 million parameters),
+horizon 100, K = 100. FOLDER is a clone of github.com/jannerm/diffuser (it needs `pip install einops`): its own model,
+loss, optimiser and averaging, on batches that are in memory already.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from peer import diffusion
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmemm.config import TrainConfig
+from dmemm.config import TrainConfig, load_params
 from dmemm.data.raw import RawData
 from dmemm.data.segments import make_segments
 from dmemm.data.windows import Windows
@@ -30,6 +30,7 @@ from dmemm.device import choose_device
 from dmemm.diffusion.denoise import denoise_chain
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
+from dmemm.methods import get_method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.tasks import get_task
 from dmemm.training.train import gradient_step, new_state
@@ -55,8 +56,10 @@ def windows(device: torch.device, horizon: int = HORIZON) -> Windows:
     return Windows(raw, make_segments(raw, TASK, horizon, 0.1), TASK, device)
 
 
-def training_step(config: TrainConfig, data: Windows, device: torch.device) -> Callable[[], None]:
-    """A gradient step of this project, as the training loop takes it."""
+def training_step(
+    config: TrainConfig, data: Windows, device: torch.device, members: int = 7, width: int = 200
+) -> Callable[[], None]:
+    """A gradient step of this project, as the training loop takes it; `members` and `width` are of T̂ and R̂."""
     torch.manual_seed(0)
     names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
     sizes = {name: getattr(config, name) for name in names}
@@ -67,8 +70,8 @@ def training_step(config: TrainConfig, data: Windows, device: torch.device) -> C
         "end_dim": 0,
     }
     model = DiffusionModel({**header, **sizes}, device)
-    dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 7, 200).to(device).requires_grad_(False)
-    reward = RewardModel(OBSERVATION, ACTION, 1, 200).to(device).requires_grad_(False)
+    dynamics = DynamicsEnsemble(OBSERVATION, ACTION, members, width).to(device).requires_grad_(False)
+    reward = RewardModel(OBSERVATION, ACTION, 1, width).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
     state = new_state(objective, torch.Generator(device).manual_seed(0))
     return lambda: gradient_step(objective, data, state)
@@ -158,10 +161,10 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
     return float(2 * 2048**3 / seconds)
 
 
-def flops() -> float:
+def flops(config: TrainConfig, horizon: int = HORIZON) -> float:
     """FLOP of a plain training step, forward and backward."""
     cpu = torch.device("cpu")
-    run = training_step(PLAIN, windows(cpu), cpu)
+    run = training_step(config, windows(cpu, horizon), cpu)
     with FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
@@ -174,6 +177,26 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def of_params(rounds: int, device: torch.device) -> None:
+    """Print the time of a gradient step under params.yaml, by the share of a plan's steps that T̂ and R̂ see."""
+    params = load_params(Path("params.yaml"))
+    plain, modulated = (TrainConfig.resolve(params, TASK, get_method(name)) for name in ("diffuser", "dmemm"))
+    horizon, sizes = params["horizon"]["locomotion"]["hopper"], (params["ensemble_members"], params["mechanism_width"])
+    data = windows(device, horizon)
+    cases = {"plain": training_step(plain, data, device)}
+    for share in (1.0, 0.5, 0.25):
+        config = replace(modulated, modulated_share=share)
+        cases[f"modulated, share {share:g}"] = training_step(config, data, device, *sizes)
+    seconds = measure(cases, rounds, device)
+    seconds["products of the plain step, float32"] = flops(plain, horizon) / matrix_rate(torch.float32, device)
+    print(
+        f"| {plain.network}, horizon {horizon}, batches of {plain.batch_size} | ms | / plain |\n| --- | ---: | ---: |"
+    )
+    for case, value in seconds.items():
+        print(f"| {case} | {1000 * value:.2f} | {value / seconds['plain']:.2f} |")
+    print()
+
+
 def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -184,6 +207,7 @@ def main() -> None:
     data = windows(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}\n")
+    of_params(20 * arguments.rounds, device)
     chained_config = replace(MODULATED, denoise="ddim")
     training_step(chained_config, data, device)()  # before all else, so that the process' peak is this step's
     print(f"peak memory of a modulated step (ddim, K = {STEPS}, batch size 32): {peak_memory(device):.2f} GiB\n")
@@ -210,7 +234,7 @@ def main() -> None:
     print(f"| literal eq. 8 for every k / batched | {speedup:.0f} |")
     if arguments.diffuser:
         print(f"| Diffuser's own / plain, batch 32 | {seconds[peer] / plain:.2f} |")
-    work = flops()
+    work = flops(PLAIN)
     for dtype in (torch.float32, torch.bfloat16):
         floor = work / matrix_rate(dtype, device)
         print(f"| plain / floor in {str(dtype)[6:]} ({1000 * floor:.1f} ms) | {plain / floor:.2f} |")
