@@ -88,7 +88,10 @@ class Policy(levels.TwoLevels):
 
 
 def with_next_actions(raw: RawData, count: int) -> RawData:
-    """Replace each step's action by those of `count` steps from it on; an episode's last action is repeated."""
+    """Replace each step's action by the actions of the next `count` steps, itself included.
+
+    An episode's last action is repeated.
+    """
     _, ends = episode_bounds(raw.ended)
     steps = np.arange(len(raw.rewards))[:, None] + np.arange(count)
     index = np.minimum(steps, ends[:, None] - 1)

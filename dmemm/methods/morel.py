@@ -53,7 +53,7 @@ def known(s: Tensor, goals: Tensor | None) -> Tensor:
 
 
 def disagreement(dynamics: DynamicsEnsemble, s: Tensor, a: Tensor) -> Tensor:
-    """Return the largest distance between two members' mean next states, (n,), for normalised s and a, (n, ·)."""
+    """Return the largest distance between two members' mean next states, (n,), for normalised s (n, Ds), a (n, Da)."""
     means = dynamics.outputs(s, a)[..., : dynamics.observation_dim] * dynamics.target_scale
     return (means[:, None] - means[None]).norm(dim=-1).amax(dim=(0, 1))
 
@@ -61,8 +61,8 @@ def disagreement(dynamics: DynamicsEnsemble, s: Tensor, a: Tensor) -> Tensor:
 class PessimisticModel:
     """The paper's pessimistic MDP: the learned model, where unknown state-action pairs end the episode at a loss.
 
-    States and actions are normalised as for `base.Policy`. The reward is R̂, or minus the distance to the goal. The loss
-    is the worst reward for ever: the data's lowest reward, or minus the largest distance to a goal.
+    States and actions are normalised as for `base.Policy`. The reward is R̂, or minus the distance to the goal. The
+    loss is the worst reward for ever: the data's lowest reward, or minus the largest distance to a goal.
 
     Attributes:
         states: states of the data, shape (N, Ds).
