@@ -149,8 +149,8 @@ class Policy(nn.Module):
         """
         if observations.shape[1:] != (self.observation_dim,):
             raise UserError(
-                f"observations have shape {observations.shape}, not (batch, {self.observation_dim}) as the "
-                f"data of {self.header['task']}, which the method was trained on; use its task"
+                f"observations have shape {observations.shape}, not (batch, {self.observation_dim}) as in "
+                f"{self.header['task']}, on which the method was trained; use that task"
             )
         running = np.ones(len(observations), dtype=bool) if running is None else running
         with torch.no_grad():
@@ -159,7 +159,7 @@ class Policy(nn.Module):
         chosen = np.where(running[:, None], actions.cpu().numpy(), 0).astype(np.float32)
         wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
         if len(wrong):
-            raise UserError(f"the action for observation {wrong[0]} is not finite; train the method anew")
+            raise UserError(f"the action for observation {wrong[0]} is not finite; train the method again")
         self.plans_made += int(running.sum())
         return chosen
 

@@ -79,7 +79,7 @@ class Policy(base.Policy):
                 raise ValueError(f"actions of shape {actions.shape}, not {(batch, self.action_dim)}")
         except Exception as error:  # onnxruntime raises its own types
             reason = " ".join(str(error).split())
-            raise UserError(f"the policy's graph gives no actions ({reason}); train the method anew") from error
+            raise UserError(f"the policy's graph gives no actions ({reason}); train the method again") from error
         share = (torch.as_tensor(actions, device=self.low.device) + 1) / 2
         return self.low + share * (self.high - self.low)
 

@@ -47,7 +47,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
             found = runs.get((row.task, variant), [])
             if sorted(run["seed"] for run in found) != [score.seed for score in evaluations]:
                 raise UserError(
-                    f"{row.task}: {variant}: the trainings are not those of the scores; give both of each seed"
+                    f"{row.task}: {variant}: reports and scores have different seeds; give both of each seed"
                 )
             lines.append(
                 {

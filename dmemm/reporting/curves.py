@@ -39,12 +39,12 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
         if len(path.parts) < 3:
-            raise UserError(f"{path}: not named by task and method; its path must end with TASK/METHOD/FILE")
+            raise UserError(f"{path}: the path does not name task and method; it must end with TASK/METHOD/FILE")
         task, variant = path.parts[-3:-1]
         tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
         first, last = tasks[task][variant][0], tasks[task][variant][-1]
         if len(first) != len(last):
-            raise UserError(f"{path}: {len(last)} rows, its other seeds have {len(first)}; train them alike")
+            raise UserError(f"{path}: {len(last)} rows, but other seeds have {len(first)}; train all seeds alike")
     held_out = {(path.parent.name, path.stem): _read(path, ("step", "held_out_loss")) for path in mechanisms}
     write(outputs, draw=lambda: _draw(tasks, held_out))
 

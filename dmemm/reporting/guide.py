@@ -161,7 +161,7 @@ def _check(records: Mapping[Path, Record]) -> None:
             if scores is not None and (len(scores) != record["episodes"] or tried["plans"] < 1):
                 raise UserError(f"{path}: settings.{number}: not of {record['episodes']} episodes; calibrate again")
         if not record["settings"]:
-            raise UserError(f"{path}: settings: there are none; calibrate again")
+            raise UserError(f"{path}: settings: the list is empty; calibrate again")
 
 
 def _lines(ranked: Ranked) -> list[Line]:

@@ -28,10 +28,10 @@ MEASURES = {
 }
 UNITS = (
     "Transition errors ‖s' - ŝ'‖² are squared and summed over the normalised state; means and medians are over"
-    " transitions. ŝ' is predicted by the ensemble (model) or by the simulator, set to the planned state. Open loop: the"
-    " error after the plan's last action, when its actions are executed from its first state. Spread: standard deviation"
-    " of the plans' states, relative to the data's. Diversity: that among plans from one start. In walls: share of a"
-    " maze's plans that leave its free space."
+    " transitions. ŝ' is predicted by the ensemble (model) or by the simulator, set to the planned state. Open loop:"
+    " the error after the plan's last action, when its actions are executed from its first state. Spread: standard"
+    " deviation of the plans' states, relative to the data's. Diversity: that among plans from one start. In walls:"
+    " share of a maze's plans that leave its free space."
 )
 _MEASURED = {"anyOf": [{"type": ["number", "null"]}, {"type": "array", "minItems": 1, "items": {"type": "number"}}]}
 _VALUES = dict.fromkeys(MEASURES, _MEASURED) | {"open_loop_error": {**_MEASURED, "not": {"type": "number"}}}
@@ -74,7 +74,8 @@ def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
         seeds = {variant: sorted(record["seed"] for record in records) for variant, records in variants.items()}
         for variant, own in seeds.items():
             if own != next(iter(seeds.values())):
-                raise UserError(f"{task}: {variant} has seeds {own}, {next(iter(seeds))} others; run the same for each")
+                first = next(iter(seeds))
+                raise UserError(f"{task}: {variant} has seeds {own}, but {first} has others; run the same for each")
         # The data's own windows instead of plans: the error that the measurement itself has.
         data = [{**record["data"], "seed": record["seed"]} for record in next(iter(variants.values()))]
         for variant, records in {"data": data, **variants}.items():

@@ -34,7 +34,7 @@ def write_ranking(scores: Sequence[Path], published: Path, outputs: Sequence[Pat
     rows, references = group_rows(load_scores(scores)), read_published(published)
     lines = [line for row in rows for line in _lines(row, references)]
     if not lines:
-        raise UserError(f"{published}: no task of these scores has published ones of two methods; nothing to rank")
+        raise UserError(f"{published}: no published scores of two methods on a task of these; nothing to rank")
     blocks = {}
     for number, title in ((1, "Locomotion"), (2, "Mazes")):
         if own := [line for line in lines if line["table"] == number]:

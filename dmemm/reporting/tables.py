@@ -242,7 +242,7 @@ def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     if missing:
         raise UserError(f"{path}: no column {missing[0]}; restore the file or make it again")
     if any(None in line or None in line.values() for line in lines):
-        raise UserError(f"{path}: a line has more or fewer cells than the head; restore the file or make it again")
+        raise UserError(f"{path}: a line has more or fewer cells than the header; restore the file or make it again")
     return lines
 
 
