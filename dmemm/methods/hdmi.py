@@ -135,7 +135,7 @@ def shortest_routes(raw: RawData, s: NDArray[np.float32], steps: int, seed: int)
     tails = np.concatenate([here[others], step])
     heads = np.concatenate([near.ravel()[others], step + 1])
     costs = np.concatenate([1 + away.ravel()[others] / stride, np.ones(len(step))])
-    # Keep the cheaper of two equal edges; `coo_array` would add up their costs.
+    # Keep the cheaper of two edges between the same states; `coo_array` would add up their costs.
     order = np.lexsort((costs, heads, tails))
     first = np.unique(np.stack([tails[order], heads[order]]), axis=1, return_index=True)[1]
     chosen = order[first]

@@ -152,7 +152,7 @@ def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Train the models, each until its own stopping criterion; `method_steps` has no effect."""
+    """Train the models, each with its own number of steps; `method_steps` has no effect."""
     policy = Policy.of(task, raw)
     dynamics, reward = learned_model(task, raw, seed)
     policy.dynamics.load_state_dict(dynamics.state_dict())
