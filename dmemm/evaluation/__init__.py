@@ -1,1 +1,1 @@
-"""Scores of plans executed in the environment."""
+"""Evaluate plans in the environment."""

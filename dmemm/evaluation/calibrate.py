@@ -27,12 +27,12 @@ def calibrate(
     *,
     output: Path,
 ) -> None:
-    """Run the stage: the same `guide_episodes` episodes under each setting, scores into one JSON file.
+    """Run the stage: run the same `guide_episodes` episodes under each setting; write the scores to one JSON file.
 
-    A setting under which a plan or an environment diverges has no scores, unless it is params.yaml's own.
+    A setting under which a plan or an environment diverges has no scores. If it is params.yaml's own, the stage fails.
 
     Raises:
-        UserError: as `evaluate`.
+        UserError: as in `evaluate`.
     """
     source = read_statistics(inputs.need("statistics"))["data_source"]
     models = load_models(inputs)
@@ -65,13 +65,13 @@ def calibrate(
 
 
 def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any], ...], CalibrateConfig]:
-    """Every combination of `guide_grid`'s values, params.yaml's own setting first.
+    """Return every combination of `guide_grid`'s values, params.yaml's own setting first.
 
     Returns:
-        A setting's (knob, value) pairs, with None for a knob that has no effect → the parameters. Settings that differ
-        only in knobs without effect are one.
+        (knob, value) pairs of each setting → its parameters. The value of a knob without effect is None; settings that
+        differ only in such knobs are merged.
     """
-    # The command line sorts the keys of a mapping.
+    # Restore the order of the knobs: the command line sorts the keys of a mapping.
     grid = {knob: config.guide_grid[knob] for knob in config.parameters() if knob in config.guide_grid}
     combinations = [{}, *(dict(zip(grid, values, strict=True)) for values in product(*grid.values()))]
     found: dict[tuple[tuple[str, Any], ...], CalibrateConfig] = {}
@@ -84,7 +84,7 @@ def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any],
 
 
 def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
-    """The knobs that play no part: what would guide, where nothing does; what would choose, of a single plan."""
+    """Yield the knobs without effect: those of guidance if nothing guides, those of selection if there is one plan."""
     nothing_to_follow = task.has_goal and setting.lambda_guide == 0
     if nothing_to_follow:
         yield "alpha"

@@ -1,4 +1,4 @@
-"""Are the plans possible? Transition errors of generated plans, against T̂ and against the simulator.
+"""Are the plans feasible? Transition errors of generated plans, against T̂ and against the simulator.
 
 All errors are ‖s_{t+1} - ŝ_{t+1}‖², squared and summed over the state as in eq. 9, in the units of the normalised data.
 """
@@ -32,9 +32,9 @@ from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
 
-_STARTS = 64  # held-out windows that are planned from
-_PLANS = 4  # drawn from each
-_LOSS_WINDOWS = 2048  # of the held-out diffusion loss
+_STARTS = 64  # number of held-out windows to plan from
+_PLANS = 4  # plans drawn from each
+_LOSS_WINDOWS = 2048  # windows for the held-out diffusion loss
 
 
 def consistency(
@@ -46,11 +46,13 @@ def consistency(
     *,
     output: Path,
 ) -> None:
-    """Run the stage: plan from held-out states, and compare what is planned with what happens.
+    """Run the stage: plan from held-out states, and compare the plans with T̂ and the simulator.
 
-    Plans are drawn as `evaluate` draws its candidates, under the same guide, but none is chosen among several and there
-    is no veto. So the network alone is measured: choosing by T̂'s errors would lower them for any network. And the four
-    plans of a start stay independent.
+    Plans are drawn like the candidates of `evaluate`, with the same guide, but without selection and veto. Selection by
+    T̂'s errors would lower these errors for any network, and the four plans of a start would not be independent.
+
+    Raises:
+        UserError: the method does not plan states, or a file is missing, damaged or of other data.
     """
     if not method.plans:
         planning = ", ".join(name for name, other in METHODS.items() if other.plans)
@@ -73,20 +75,20 @@ def consistency(
 
 
 class HeldOut:
-    """Held-out windows, whose first state (in mazes also the last) is planned from, and what plans are held against."""
+    """Held-out windows, from whose first states (and goals) plans are made, and the models that check the plans."""
 
     def __init__(self, task: Task, dynamics: DynamicsEnsemble, raw_path: Path, segments_path: Path, seed: int) -> None:
         """Read the data.
 
         Args:
-            task: what is planned for.
+            task: the task.
             dynamics: the ensemble T̂.
             raw_path: the raw data.
-            segments_path: their windows.
-            seed: of the windows' choice.
+            segments_path: the windows of the raw data.
+            seed: seed of the draw of windows.
 
         Raises:
-            UserError: a file cannot be read, the windows are of other raw data, or none are held out.
+            UserError: a file cannot be read, the windows are of other raw data, or none is held out.
         """
         device = choose_device()
         self.task, self.dynamics = task, dynamics
@@ -101,23 +103,23 @@ class HeldOut:
             raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
 
     def require(self, path: Path, data: str) -> None:
-        """Refuse a file that was made from raw data of another digest.
+        """Check that a file was made from the same raw data.
 
         Raises:
-            UserError: it was.
+            UserError: it was made from raw data of another digest.
         """
         same_data(path, data, self._raw_path, self._data)
 
     def draw(self, count: int) -> Batch:
-        """Windows, each once if there are as many."""
+        """Draw held-out windows, without replacement if there are enough."""
         chosen = self._rng.choice(self._indices, count, replace=count > len(self._indices))
         return self._windows.batch(torch.as_tensor(chosen, device=choose_device()))
 
     def compare(self, plan: Callable[[Array, Array | None], Array]) -> dict[str, Any]:
-        """Measure plans.
+        """Make plans from held-out states and measure them.
 
         Args:
-            plan: from observations (n, Ds) and goals (n, goal_dim) to plans `[actions, states]`, shape
+            plan: maps observations (n, Ds) and goals (n, goal_dim) to plans `[actions, states]`, shape
                 (n, horizon, Da + Ds), all in the environment's units.
         """
         task, action_dim = self.task, self.dynamics.action_dim
@@ -130,16 +132,16 @@ class HeldOut:
             "data_source": self.data_source,
             "plans": len(planned),
             **errors(task, self.normaliser, self.dynamics, planned, each),
-            # Deviation over all plans against that of the windows they start from: a collapse shows here.
+            # Standard deviation over all plans, relative to that of the windows they start from: it shows a collapse.
             "spread": _deviation(states) / _deviation(self.normaliser.normalise(tau)[:, 1:, action_dim:]),
-            # Deviation among the plans of one start.
+            # Standard deviation among the plans of one start.
             "diversity": float(np.sqrt(states.reshape(_STARTS, _PLANS, -1).var(axis=1, ddof=1).mean())),
             "data": errors(task, self.normaliser, self.dynamics, tau, goals),
         }
 
 
 def write_record(task: Task, variant: str, seed: int, measured: dict[str, Any], output: Path) -> None:
-    """Write the stage's file, and print a line that sums it up."""
+    """Write the stage's file, and print a one-line summary."""
     write_json(output, {"task": task.name, "variant": variant, "seed": seed, **measured})
     against = ("model", "simulator") if measured["simulator_error"] is not None else ("model",)
     parts = ", ".join(
@@ -154,7 +156,7 @@ def _deviation(states: Array) -> float:
 
 
 def _diffusion_loss(model: DiffusionModel, config: TrainConfig, batch: Batch, seed: int) -> float:
-    """The plain loss of eq. 5, in the units of what the network predicts: compare networks that predict alike."""
+    """Compute eq. 5's loss in units of the network's output: compare it among networks that predict the same."""
     objective = Objective(replace(config, weighting=False, first_action_weight=1.0), model, None, None)
     with torch.no_grad():
         return objective.terms(batch, torch.Generator(batch.tau.device).manual_seed(seed))["wdiff"].item()
@@ -163,7 +165,13 @@ def _diffusion_loss(model: DiffusionModel, config: TrainConfig, batch: Batch, se
 def errors(
     task: Task, normaliser: Normaliser, dynamics: DynamicsEnsemble, tau: Array, goals: Array | None
 ) -> dict[str, Any]:
-    """Errors of plans (or of the data's own windows), shape (n, horizon, Da + Ds) in the environment's units."""
+    """Measure plans (or windows of the data), shape (n, horizon, Da + Ds), in the environment's units.
+
+    Transitions at a goal (n, goal_dim) are not counted.
+
+    Raises:
+        UserError: every plan starts at its goal.
+    """
     action_dim = dynamics.action_dim
     actions, states = tau[..., :action_dim], tau[..., action_dim:]
     scale = normaliser.scale[action_dim:]
@@ -185,7 +193,7 @@ def errors(
         "open_loop_error": None,
         "outside": _outside(task, states) if task.is_maze else None,
     }
-    if task.protocol == "own":  # how its simulator is put into an observed state is not known
+    if task.protocol == "own":  # a user's simulator cannot be set to an observed state
         return found
     one_step, open_loop = simulate(task, actions, states)
     by_simulator = (((states[:, 1:] - one_step) / scale) ** 2).sum(-1)[counted]
@@ -193,7 +201,7 @@ def errors(
     return found | {
         "simulator_error": float(by_simulator.mean()),
         "simulator_error_median": float(np.median(by_simulator)),
-        # Of the states that the planned actions lead to from the planned first state: the mean after each step.
+        # Mean error after each step of executing the planned actions from the planned first state.
         "open_loop_error": [
             float(drift[counted[:, t], t].mean()) for t in range(drift.shape[1]) if counted[:, t].any()
         ],
@@ -201,17 +209,17 @@ def errors(
 
 
 def _en_route(task: Task, states: Array, goals: Array, scale: Array) -> NDArray[np.bool_]:
-    """The transitions of plans before they are at their goals (n, goal_dim), shape (n, horizon - 1).
+    """Return which transitions come before the plans reach their goals (n, goal_dim): bool, (n, horizon - 1).
 
-    The windows that the network learns from rest at their goal at once, which no environment does: those steps are no
-    transitions, of the data or of a plan.
+    In training windows the state rests once the goal is reached, which no environment does. These steps are padding,
+    both in the data and in plans.
     """
     away = ~at_goal(task, states[..., : task.goal_dim], goals[:, None], scale[: task.goal_dim])
     return np.logical_and.accumulate(away, axis=1)[:, 1:]
 
 
 def _outside(task: Task, states: Array) -> float:
-    """Share of maze plans with a state inside a wall."""
+    """Return the share of maze plans with a state inside a wall."""
     free = is_free(np.array(MAZES[task.body]), states[..., :2].reshape(-1, 2)).reshape(states.shape[:2])
     return float((~free).any(axis=1).mean())
 
@@ -220,20 +228,20 @@ def simulate(task: Task, actions: Array, states: Array) -> tuple[Array, Array]:
     """Execute plans in the simulator.
 
     Args:
-        task: names the environment.
+        task: the task, which names the environment.
         actions: shape (n, horizon, action_dim).
-        states: shape (n, horizon, observation_dim), all in the environment's units.
+        states: shape (n, horizon, observation_dim). Both are in the environment's units.
 
     Returns:
-        The state after each planned action from the planned state before it, shape (n, horizon - 1, observation_dim),
-        and the states that the planned actions lead to from the first, shape of `states`.
+        The state after each planned action when executed in the planned state, (n, horizon - 1, observation_dim); and
+        the states when all actions are executed from the first planned state, shape of `states`.
     """
     env = make_env(task)
     one_step, open_loop = np.empty_like(states[:, 1:]), states.copy()
     space = env.action_space
     assert isinstance(space, Box)
     actions = np.clip(actions, space.low, space.high)
-    step = env.unwrapped.step  # plans are executed to their end, past a fall or the episode's limit
+    step = env.unwrapped.step  # execute plans to their end, past a fall or the episode's limit
     try:
         env.reset(seed=0)
         for n in range(len(states)):

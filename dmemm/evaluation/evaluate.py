@@ -21,12 +21,12 @@ def evaluate(
     *,
     output: Path,
 ) -> None:
-    """Run the stage: all episodes in one batch, scores of every episode into one JSON file."""
+    """Run the stage: run all episodes in one batch; write the scores of every episode to one JSON file."""
     statistics = read_statistics(inputs.need("statistics"))
     actor = load_actor(method, task, config, seed, inputs)
     execute: Way = config.execute if isinstance(config, EvaluateConfig) else "actions"
     episodes = {execute: run_episodes(task, actor, episodes=config.episodes, seed=seed)}
-    if task.is_maze and isinstance(config, EvaluateConfig):  # the other way too, from the same starts and first plans
+    if task.is_maze and isinstance(config, EvaluateConfig):  # execute both ways, with the same starts and first plans
         other: Way = "actions" if execute == "waypoints" else "waypoints"
         actor = load_actor(method, task, replace(config, execute=other), seed, inputs)
         episodes[other] = run_episodes(task, actor, episodes=config.episodes, seed=seed)

@@ -1,4 +1,4 @@
-"""Pictures of plans: mazes with plans and the paths that were taken, frames of robots, a plan from noise to clean."""
+"""Pictures of plans: mazes with plans and the paths taken, frames of robots, a plan from noise to clean."""
 
 import os
 import sys
@@ -56,10 +56,10 @@ def pictures(
     animation: Path,
     page: Path,
 ) -> None:
-    """Run the stage: the first plans of a few episodes beside what happened, a plan's denoising, an animation.
+    """Run the stage: draw the first plans of a few episodes beside the rollouts, a plan's denoising, an animation.
 
-    `page` shows the three together and needs no other file. Where nothing can be rendered (no EGL, no OSMesa), robots
-    are drawn as the curves of their states.
+    `page` shows the three together and needs no other file. If nothing can be rendered (no EGL, no OSMesa), robots are
+    drawn as curves of their states.
     """
     planner = load_planner(task, config, seed, inputs)
     observations, goals = _starts(task, seed)
@@ -97,7 +97,7 @@ def _section(heading: str, picture: tuple[Path, str]) -> str:
 
 
 def _starts(task: Task, seed: int) -> tuple[Array, Array | None]:
-    """The first observations and goals of the episodes that `run_episodes` runs."""
+    """Return the first observations and goals of the episodes that `run_episodes` runs."""
     env = make_env(task)
     starts = [env.reset(seed=10_000 * seed + i) for i in range(_EPISODES)]
     env.close()
@@ -106,7 +106,7 @@ def _starts(task: Task, seed: int) -> tuple[Array, Array | None]:
 
 
 def _denoising(planner: Planner, observations: Array, goals: Array | None, seed: int) -> list[Array]:
-    """States of one plan at some levels, from noise to clean, each (1, horizon, observation_dim)."""
+    """Return the states of one plan at some levels, from noise to clean, each (1, horizon, observation_dim)."""
     planner.reset(seed)
     steps: list[Any] = []
     model = planner.model
@@ -118,7 +118,7 @@ def _denoising(planner: Planner, observations: Array, goals: Array | None, seed:
 
 
 def _draw_maze(axes: Axes, task: Task) -> None:
-    """Walls in grey; x is the column, y the row, and cell i spans i - 0.7 to i + 0.3."""
+    """Draw walls in grey; x is the column, y the row, and cell i spans i - 0.7 to i + 0.3."""
     grid = np.array(MAZES[task.body])
     rows, columns = grid.shape
     axes.imshow(grid, cmap="Greys", vmin=0, vmax=2, extent=(-0.7, columns - 0.7, rows - 0.7, -0.7))
@@ -167,7 +167,7 @@ def _animate_maze(task: Task, plan: Array, path: Array, output: Path) -> None:
 
 
 def _rendered(task: Task, states: Array) -> NDArray[np.uint8] | None:
-    """Frames of a robot in the given states, (n, height, width, 3), or None where nothing can be rendered."""
+    """Render a robot in the given states, shape (n, height, width, 3); return None if nothing can be rendered."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         env = make_env(task, render_mode="rgb_array")
@@ -190,7 +190,7 @@ def _rendered(task: Task, states: Array) -> NDArray[np.uint8] | None:
 def _strip(
     frames: tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None], plan: Array, path: Array, title: str
 ) -> Figure:
-    """Frames of the plan above those of the rollout, or their states' curves."""
+    """Draw frames of the plan above those of the rollout, or curves of their states."""
     planned, happened = frames
     if planned is None or happened is None:
         return _curves([plan, path[: len(plan)]], title)
@@ -211,7 +211,7 @@ def _strip(
 
 
 def _curves(states: Sequence[Array], title: str) -> Figure:
-    """Each state's entries over time."""
+    """Draw each state's entries over time."""
     figure = Figure(figsize=(2.6 * len(states), 2.8), layout="constrained")
     for values, axes in zip(states, figure.subplots(1, len(states), sharey=True, squeeze=False)[0], strict=True):
         axes.plot(values, linewidth=0.8)
@@ -254,7 +254,7 @@ def _write_animation(figure: Figure, draw: Callable[[int], None], steps: Iterabl
     for step in steps:
         draw(step)
         canvas.draw()
-        figure.set_layout_engine("none")  # the first frame's: it takes longer to find than a frame to draw
+        figure.set_layout_engine("none")  # keep the first frame's layout: computing it is slower than drawing a frame
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("P"))
     with replacing(output) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=66, loop=0)

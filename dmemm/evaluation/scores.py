@@ -1,4 +1,4 @@
-"""The score file of the episodes that were run."""
+"""Write the score file of an evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _STATISTICS = {
 
 
 def read_statistics(path: Path) -> dict[str, Any]:
-    """Read what score files say of the data set.
+    """Read the statistics of the data set that score files contain.
 
     Raises:
         UserError: the file is missing, or `download` did not write it.
@@ -43,14 +43,14 @@ def write_scores(
         task: the task.
         variant: name of the variant or method.
         seed: seed of the training and of the episodes.
-        executed: the episodes of each way in which plans were executed.
+        executed: way to execute plans → its episodes.
         execute: the way whose scores count.
-        statistics: those of the data set, see `read_statistics`.
+        statistics: statistics of the data set; see `read_statistics`.
         output: the score file, JSON.
     """
     episodes = executed[execute]
     outcomes = {way: _outcome(task, run) for way, run in executed.items()}
-    # The data's rewards are for maze2d's goal; they say nothing of a random one.
+    # The data's rewards are for maze2d's goal, not for a random one.
     comparable = task.protocol != "multi2d"
     Score(
         path=output,

@@ -1,4 +1,4 @@
-"""The registry of methods: every column of a table, what trains it, what it reads, and how it acts.
+"""The registry of methods: for every column of a table, what trains it, what it reads and what acts.
 
 DMEMM, its ablations and Diffuser are one planner with some parameters fixed. Every other method is a module of this
 package with a function `train` and a class `Policy` (see `dmemm.methods.base`).
@@ -26,16 +26,16 @@ class Method:
     """A method of the tables.
 
     Attributes:
-        name: as in paths and in params.yaml.
-        label: as tables print it.
+        name: name in paths and in params.yaml.
+        label: name in the tables.
         trainer: module whose `train` runs the training.
         actor: module whose `load` returns what acts in the environment.
-        fixed: parameter → value, instead of the value in params.yaml. The method does not depend on that one.
-        network: the method whose trained weights it uses; its own by default.
-        implementation: module of the policy, of a method that is no variant of the planner.
-        plans: whether it plans states, which `consistency` compares with what happens.
+        fixed: parameter → value. Replaces the value in params.yaml, on which the method then does not depend.
+        network: method whose trained weights this one uses; by default its own.
+        implementation: module of the policy; empty for variants of the planner.
+        plans: whether the method plans states, which `consistency` compares with what happens.
         by_d3rlpy: whether training needs the environment of `make methods`.
-        simulates: whether training asks the task's termination function.
+        simulates: whether training calls the task's termination function.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Method:
 
     @property
     def is_planner(self) -> bool:
-        """Whether it is a variant of the diffusion planner."""
+        """Whether the method is a variant of the diffusion planner."""
         return not self.implementation
 
     @property
     def trained(self) -> bool:
-        """Whether it has weights of its own."""
+        """Whether the method has its own weights."""
         return self.network == self.name
 
 
@@ -71,7 +71,7 @@ def _policy(name: str, label: str, **kind: bool) -> Method:
     return Method(name, label, base, base, {}, name, f"dmemm.methods.{name}", **kind)
 
 
-# Neither loss of eqs. 9 and 10.
+# Without the losses of eqs. 9 and 10.
 _UNMODULATED: Fixed = {
     "lambda_tr": 0.0,
     "modulated_share": 1.0,
@@ -80,7 +80,7 @@ _UNMODULATED: Fixed = {
     "denoise": "tweedie",
     "modulation_weight": "uniform",
 }
-# The ensemble neither guides nor chooses.
+# The ensemble neither guides plans nor selects among them.
 _UNGUIDED: Fixed = {"lambda_guide": 0.0, "veto": 0.0}
 _DIFFUSER: Fixed = {**_UNMODULATED, **_UNGUIDED, "weighting": False, "objective": "plan_value"}
 
@@ -111,12 +111,12 @@ METHODS: dict[str, Method] = {
         _policy("tt", "TT", plans=True),
     )
 }
-# Table 3's, beside DMEMM; the columns that params.yaml's `methods` may add to Tables 1 and 2.
+# The columns of Table 3 beside DMEMM, and those that `methods` of params.yaml may add to Tables 1 and 2.
 ABLATIONS = tuple(name for name, method in METHODS.items() if method.is_planner and name not in ("diffuser", "dmemm"))
 POLICIES = tuple(name for name, method in METHODS.items() if not method.is_planner)
 
-# Figure 1's points fix one weight. The study's settings are Diffuser with a choice of output (`plain`), and with
-# L_tr alone added to its loss.
+# Names of Figure 1's points, which fix one weight, and of the study's settings: Diffuser that predicts the sample or
+# the noise, trained plainly or with L_tr added to its loss.
 POINT = r"lambda_(?:tr|rd)=[0-9.eE+-]+"
 STUDY = r"(?:sample|epsilon)-(?:plain|(?:paper|ddim|tweedie)-(?:uniform|snr)-[0-9.eE+-]+)"
 
@@ -125,7 +125,7 @@ def get_method(name: str) -> Method:
     """Look up a method by its name; `lambda_tr=VALUE` and `lambda_rd=VALUE` are the points of Figure 1.
 
     Raises:
-        UserError: no such method.
+        UserError: there is no such method.
     """
     if name in METHODS:
         return METHODS[name]
@@ -144,7 +144,7 @@ def load_actor(method: Method, task: Task, config: "StageConfig", seed: int, inp
     """Load what acts in the environment: a `dmemm.planning.rollout.Actor`.
 
     Raises:
-        UserError: a file is missing, damaged or of another method.
+        UserError: a file is missing, damaged or belongs to another method.
     """
     return import_module(method.actor).load(method, task, config, seed, inputs)
 
@@ -159,5 +159,5 @@ def _studied(predict: str, rest: str) -> dict[str, float | str | bool]:
 def _weight(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
-        raise ValueError(f"{text}: no weight of a loss")
+        raise ValueError(f"{text}: not a weight of a loss")
     return value

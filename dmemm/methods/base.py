@@ -1,4 +1,4 @@
-"""What every method shares: how a module of this package is trained, saved and loaded."""
+"""Code that all methods of this package share: training, saving and loading."""
 
 import json
 import math
@@ -28,17 +28,17 @@ from dmemm.tasks import Task
 Array = NDArray[np.float32]
 
 
-CURVE_ROWS = 100  # at most
+CURVE_ROWS = 100  # the most rows of a loss curve
 
 
 class LossCurve:
-    """The mean loss of each part of a training, on the device until a part ends.
+    """The mean loss of each interval of a training. Sums stay on the device until an interval ends.
 
     Args:
-        steps: of the training.
+        steps: number of training steps.
 
     Attributes:
-        rows: `step`, the last of a part, and `total`, the mean loss since the part before.
+        rows: one row an interval: its last `step`, and `total`, its mean loss.
     """
 
     def __init__(self, steps: int) -> None:
@@ -48,7 +48,7 @@ class LossCurve:
         self._step, self._losses = 0, torch.zeros(())
 
     def add(self, loss: Tensor) -> None:
-        """Count the loss of the next step."""
+        """Add the loss of the next step."""
         self._step += 1
         self._losses = self._losses.to(loss.device) + loss.detach()
         if self._step % self._interval == 0 or self._step == self._steps:
@@ -58,27 +58,28 @@ class LossCurve:
 
 
 class Policy(nn.Module):
-    """Base of the methods' policies: the weights, and how they act on a batch of environments.
+    """Base class of the methods' policies: the weights, and how they act on a batch of environments.
 
     Args:
-        task: what it acts in.
-        header: what `build` needs to make the module anew, JSON values only.
+        task: the task to act in.
+        header: JSON values that `__init__` needs to rebuild the module.
 
     Attributes:
-        plans_made: actions decided so far, of all environments together.
-        losses: of training, rows of `step` and `total`; empty if the method has no single loss.
-        center, scale: shape (Da + Ds,), of the transitions `[action, observation]`, as of the diffusion model.
+        plans_made: number of actions decided so far, in all environments together.
+        losses: loss curve of the training, rows of `step` and `total`; empty if the method has no single loss.
+        center, scale: shape (Da + Ds,), the normaliser of transitions `[action, observation]`, as in the diffusion
+            model.
         low, high: shape (Da,), the smallest and largest normalised action in the data.
     """
 
-    takes_steps = True  # whether `method_steps` is what trained it
+    takes_steps = True  # whether training takes `method_steps` steps
     center: Tensor
     scale: Tensor
     low: Tensor
     high: Tensor
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
-        """Set up the normalisers; `fit_normalisers` or loading gives them their values."""
+        """Create the normalisers; `of` or loading fills in their values."""
         super().__init__()
         self.task, self.header = task, dict(header)
         self.action_dim, self.observation_dim = header["action_dim"], header["observation_dim"]
@@ -91,7 +92,7 @@ class Policy(nn.Module):
 
     @classmethod
     def of(cls, task: Task, raw: RawData, **header: Any) -> Self:
-        """A new policy for these data, its normalisers fitted to them."""
+        """Create a policy and fit its normalisers to the data."""
         dims = {"action_dim": raw.actions.shape[1], "observation_dim": raw.observations.shape[1]}
         policy = cls(task, {"task": task.name, "data": raw.digest, **dims, **header})
         actions, observations = fit_normalisers(raw, task)
@@ -108,17 +109,29 @@ class Policy(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def start(self, seed: int) -> None:
-        """Seed what is random, make ready; called once after loading."""
+        """Seed the random draws and prepare to act; called once after loading."""
 
     def reset(self) -> None:
-        """Forget the environments: new episodes begin."""
+        """Forget the state of the environments, before new episodes."""
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
-        """Normalised actions (batch, Da) for normalised observations (batch, Ds) and goals (batch, goal_dim)."""
+        """Return actions for a batch of environments, everything normalised.
+
+        Args:
+            observations: shape (batch, Ds).
+            goals: shape (batch, goal_dim), or None.
+            running: shape (batch,); the actions of the other environments are ignored.
+
+        Returns:
+            Shape (batch, Da).
+        """
         raise NotImplementedError
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """New plans `[actions, states]` (batch, horizon, Da + Ds), normalised as for `decide`, if the method plans."""
+        """Return new plans `[actions, states]`, shape (batch, horizon, Da + Ds), with inputs as for `decide`.
+
+        Only methods that plan states define it.
+        """
         raise NotImplementedError
 
     def plan_from(self, observations: Array, goals: Array | None) -> Array:
@@ -129,15 +142,15 @@ class Policy(nn.Module):
         return values
 
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
-        """The next action in each environment, as `dmemm.planning.planner.Planner.act`.
+        """Return the next action in each environment, like `dmemm.planning.planner.Planner.act`.
 
         Raises:
-            UserError: an observation or an action is not finite, or observations are none of the policy's task.
+            UserError: an observation or an action is not finite, or the observations do not fit the policy's task.
         """
         if observations.shape[1:] != (self.observation_dim,):
             raise UserError(
-                f"observations have shape {observations.shape}, not (batch, {self.observation_dim}) as the "
-                f"data of {self.header['task']}, which the method was trained on; use its task"
+                f"observations have shape {observations.shape}, not (batch, {self.observation_dim}) as in "
+                f"{self.header['task']}, on which the method was trained; use that task"
             )
         running = np.ones(len(observations), dtype=bool) if running is None else running
         with torch.no_grad():
@@ -146,22 +159,22 @@ class Policy(nn.Module):
         chosen = np.where(running[:, None], actions.cpu().numpy(), 0).astype(np.float32)
         wrong = np.flatnonzero(~np.isfinite(chosen).all(axis=1))
         if len(wrong):
-            raise UserError(f"the action for observation {wrong[0]} is not finite; train the method anew")
+            raise UserError(f"the action for observation {wrong[0]} is not finite; train the method again")
         self.plans_made += int(running.sum())
         return chosen
 
     def normalise(self, observations: Array) -> Tensor:
-        """Observations (..., Ds) of the environment, normalised, on the policy's device."""
+        """Normalise observations (..., Ds) of the environment; the result is on the policy's device."""
         values = torch.as_tensor(np.asarray(observations, np.float32), device=self.center.device)
         return (values - self.center[self.action_dim :]) / self.scale[self.action_dim :]
 
     def normalise_actions(self, actions: Array) -> Tensor:
-        """Actions (..., Da) of the environment, normalised, on the policy's device."""
+        """Normalise actions (..., Da) of the environment; the result is on the policy's device."""
         values = torch.as_tensor(actions, device=self.center.device)
         return (values - self.center[: self.action_dim]) / self.scale[: self.action_dim]
 
     def normalise_goals(self, goals: Array | None) -> Tensor | None:
-        """Goals (n, goal_dim), likewise; none where the task has none."""
+        """Normalise goals (n, goal_dim) of the environment; return None if the task has no goal."""
         if not self.task.has_goal:
             return None
         assert goals is not None
@@ -170,7 +183,7 @@ class Policy(nn.Module):
 
 
 def termination_penalty(task: Task) -> float:
-    """What the end of an episode costs in a model: the task's own `termination_penalty`, else Diffuser's."""
+    """Return the reward of a termination in a model: the task's own `termination_penalty`, else Diffuser's."""
     return float(task.parameters.get("termination_penalty", -100.0))
 
 
@@ -185,7 +198,7 @@ def train(
     curve: Path,
     report: Path,
 ) -> None:
-    """Run the stage: train a policy on the raw data, write its weights, its losses and what the training took.
+    """Run the stage: train a policy on the raw data; write its weights, loss curve, steps and training time.
 
     Raises:
         UserError: the raw data cannot be read, or the weights are not finite.
@@ -209,7 +222,7 @@ def load(method: Method, task: Task, config: EpisodesConfig, seed: int, inputs: 
     """Return a trained policy, ready to act.
 
     Raises:
-        UserError: the file is missing, damaged, of another method or of an earlier version.
+        UserError: the file is missing or damaged, or belongs to another method or an earlier version.
     """
     path = inputs.need("model")
     tensors, header = load_artifact(path, method.name)

@@ -1,4 +1,4 @@
-"""Behaviour cloning, by d3rlpy with its default settings; towards a goal, that of the episode's end."""
+"""Behaviour cloning, by d3rlpy with its default settings."""
 
 from typing import Any
 

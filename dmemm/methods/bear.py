@@ -12,11 +12,11 @@ __all__ = ["Policy", "train"]
 
 
 def mend(impl: Any) -> None:
-    """Make d3rlpy 2.8.1's BEAR that of its authors, in two places.
+    """Correct two errors in BEAR of d3rlpy 2.8.1.
 
-    The update of the Lagrange multiplier leaves minus the constraint's gradient with the actor's parameters, where
-    that of the actor's loss comes on top: the constraint would cancel. And the decoder takes `with_squash` for its
-    opposite: the imitator would learn actions as if they were those before tanh, so that the policy's are too small.
+    The update of the Lagrange multiplier leaves the negative gradient of the constraint on the actor's parameters. The
+    gradient of the actor's loss is added to it, so the constraint cancels. The decoder inverts `with_squash`: the
+    imitator learns actions as if they were values before tanh, so the policy's actions become too small.
     """
     decoder, update_alpha = impl._modules.vae_decoder, impl.update_alpha
     forward = decoder.forward
@@ -55,7 +55,7 @@ def _algorithm(task: Task, steps: int, _: Any) -> Any:
         alpha_threshold=0.05,
         n_target_samples=10,
         n_action_samples=100,
-        warmup_steps=steps * 40 // 500,  # as published, of 500,000
+        warmup_steps=steps * 40 // 500,  # published: 40,000 of 500,000
     )
     return SimpleNamespace(create=lambda device: Mended(config, device, False))
 

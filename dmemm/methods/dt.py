@@ -14,17 +14,18 @@ from dmemm.tasks import Task
 
 _CONTEXT = 20
 _MAX_TIMESTEP = 1000
-_TARGETS = {"hopper": 3600.0, "halfcheetah": 6000.0, "walker2d": 5000.0}  # published; elsewhere the data's best
-_REWARD_SCALE = 0.001  # published, for these; elsewhere the target becomes 1
+# Published target returns; other tasks use the return of the data's best episode.
+_TARGETS = {"hopper": 3600.0, "halfcheetah": 6000.0, "walker2d": 5000.0}
+_REWARD_SCALE = 0.001  # published for these tasks; in others, the best return is scaled to 1
 
 
 class Policy(offline.Policy):
-    """Acts on the last steps of each environment, and on the return that is still wanted."""
+    """Chooses actions from the last steps of each environment and the return that is still to be reached."""
 
     inputs = ("observations", "actions", "returns", "timesteps", "mask")
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
-        """Make room for the graph."""
+        """Allocate the graph."""
         super().__init__(task, header)
         self.target = _TARGETS.get(task.body, header["best_return"])
         self.reset()
@@ -35,7 +36,7 @@ class Policy(offline.Policy):
         self.wanted: NDArray[np.float32] = np.zeros(0, np.float32)
 
     def take_rewards(self, rewards: NDArray[np.float32]) -> None:
-        """What the last actions earned, (batch,): so much less is wanted."""
+        """Subtract the rewards of the last actions, (batch,), from the return that is still to be reached."""
         self.wanted = self.wanted - rewards
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
@@ -69,7 +70,7 @@ class Policy(offline.Policy):
 
 
 class _Last(nn.Module):
-    """The transformer's action for the last step, of histories whose returns are unscaled."""
+    """The transformer's action for the last step; takes histories with unscaled returns."""
 
     def __init__(self, trained: Any) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class _Last(nn.Module):
     ) -> Tensor:
         config = self.trained.config
         mask = mask[..., 0]
-        # Padding is zero before the scaler too.
+        # The scaler is applied to the zeros of the padding too.
         scaled = config.observation_scaler.transform(observations)
         returns = config.reward_scaler.transform(returns)
         return self.transformer(scaled, actions, returns, timesteps[..., 0].long(), 1 - mask)[:, -1]

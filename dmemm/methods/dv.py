@@ -1,7 +1,7 @@
-"""Diffusion Veteran (Lu et al., 2025): unguided plans of states by a transformer, the best of many by a critic.
+"""Diffusion Veteran (Lu et al., 2025): a transformer draws unguided plans of states, and a critic chooses one.
 
-A diffusion model of the action between two states, the inverse dynamics, takes the first step of the plan. In mazes a
-plan has every n-th state only and ends at the goal; the best one is longest at it.
+A second diffusion model, the inverse dynamics, gives the action from the first state of the plan to the second. In
+mazes, a plan has only every n-th state and ends at the goal; the plan with the most states at the goal is chosen.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from dmemm.models.dit import PlanDit
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import returns_to_go, value_beyond
 
-_STATES = 4  # of a plan without a goal, one for each step, as published
+_STATES = 4  # of a plan without a goal, consecutive, as published
 _STRIDE_IN_MAZES = 16  # published: 15
 _WIDTH, _BLOCKS = 64, 2  # published: 256, 2
 _CANDIDATES = 50  # as published
-_SHARPNESS = 2.0  # of the weights of windows, as published
+_SHARPNESS = 2.0  # of the windows' weights, as published
 _UPPER = dataclasses.replace(levels.TRAINING, diffusion_steps=20, batch_size=128, learning_rate=2e-3, weighting=True)
 _LOWER = dataclasses.replace(
     _UPPER, network="mlp", mlp_width=256, mlp_blocks=2, diffusion_steps=10, batch_size=256, weighting=False
@@ -40,7 +40,7 @@ class Policy(levels.TwoLevels):
     planning = _PLANNING
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
-        """Build both."""
+        """Build both models."""
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else 1
         states = levels.HORIZONS[task.body] // self.stride + 1 if task.is_maze else _STATES
@@ -51,7 +51,7 @@ class Policy(levels.TwoLevels):
         )
 
     def merit(self, plans: Tensor, goals: Tensor | None) -> Tensor:
-        """By which plans (batch, count, states, Ds) are chosen, shape (batch, count): V̂, or the states at the goal."""
+        """Return the merit of plans (batch, count, states, Ds), shape (batch, count): V̂, or the states at the goal."""
         if goals is None:
             return self.guide().merit(plans.flatten(0, 1)).view(plans.shape[:2])
         scale = self.scale[self.action_dim :][: self.task.goal_dim]
@@ -71,7 +71,7 @@ class Policy(levels.TwoLevels):
 
 
 def window_weights(returns: NDArray[np.float64]) -> NDArray[np.float32]:
-    """exp(2 (v - 1)) of the return to go v at a window's start, mapped to [-1, 1]: shape (N,) for (N,)."""
+    """Return exp(2 (v - 1)), shape (N,), with v the return to go (N,) at a window's start scaled to [-1, 1]."""
     spread = float(returns.max() - returns.min()) or 1.0
     v = 2 * (returns - returns.min()) / spread - 1
     weights: NDArray[np.float32] = np.exp(_SHARPNESS * (v - 1)).astype(np.float32)
@@ -79,7 +79,7 @@ def window_weights(returns: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Planner and inverse dynamics by Diffuser's loss, `method_steps` each; the critic V̂ by least squares."""
+    """Train planner and inverse dynamics by Diffuser's loss, `method_steps` each, and V̂ by least squares."""
     policy = Policy.of(task, raw)
     levels.learn_value(policy.value, task, raw, seed)
     policy.to(device)

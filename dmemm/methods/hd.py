@@ -1,8 +1,8 @@
-"""Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): plans of every n-th state, filled in by others.
+"""Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): a plan of every n-th state, then the rest.
 
 Both levels are Diffuser's U-Net. A step of the upper level is a state with the n actions that follow it; the lower
-level makes the n steps between two of its states. Without a goal the upper level is guided by a value model, and of
-several of its plans the best by it is taken.
+level plans the n steps between two of these states. Without a goal, a value model guides the upper level and chooses
+the best of several of its plans.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _CANDIDATES = 8  # plans of the upper level
 
 
 class Policy(levels.TwoLevels):
-    """Two diffusion models; a plan to a goal is followed to its end (in mazes its states), others are made anew."""
+    """Two diffusion models. A plan to a goal is followed to its end, in mazes by its states; others last one step."""
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build both levels."""
@@ -40,7 +40,7 @@ class Policy(levels.TwoLevels):
         self.reset()
 
     def build_levels(self) -> None:
-        """Build both levels, and what else their actions take."""
+        """Build both levels and the value model."""
         upper = {"action_dim": self.stride * self.action_dim, "horizon": self.horizon // self.stride + 1}
         lower = {"action_dim": self.action_dim, "horizon": self.stride + 1}
         self.build(
@@ -53,9 +53,9 @@ class Policy(levels.TwoLevels):
         self.plans, self.age = torch.zeros(0), 0
 
     def subgoals(self, s: Tensor, goals: Tensor | None, candidates: int = 1) -> Tensor:
-        """The upper level's plans from states (batch, Ds): states, shape (batch, horizon / stride + 1, Ds).
+        """Return the states of upper-level plans from `s` (batch, Ds), shape (batch, horizon / stride + 1, Ds).
 
-        Without a goal the best of several candidates is taken.
+        Without a goal, they are those of the best of several candidates.
         """
         tau = self.drawn(s, goals, candidates)
         merit = self.guide().merit(tau.flatten(0, 1)).view(-1, candidates)
@@ -66,7 +66,7 @@ class Policy(levels.TwoLevels):
         if not self.task.has_goal:
             subgoals = self.subgoals(observations, goals, _CANDIDATES)
             return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
-        # A plan ends at the goal when it is over: replanned at every step, it would never get there.
+        # A plan reaches the goal only at its last step, so replanning at every step would never get there.
         if len(self.plans) != len(observations) or self.age == self.horizon:
             self.plans, self.age = self.plan(observations, goals), 0
         self.age += 1
@@ -77,18 +77,21 @@ class Policy(levels.TwoLevels):
         return (away[:, :2] + away[:, 2:] - center) / scale  # a = Δposition + Δvelocity
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """A plan of the upper level, with all that the lower level puts between its states."""
+        """Return an upper-level plan together with the steps that the lower level fills in."""
         return self.whole(self.subgoals(observations, goals))
 
     def whole(self, subgoals: Tensor) -> Tensor:
-        """Plans through subgoals (batch, horizon / stride + 1, Ds): shape (batch, horizon + 1, Da + Ds)."""
+        """Fill in plans through subgoals (batch, horizon / stride + 1, Ds): shape (batch, horizon + 1, Da + Ds)."""
         pieces = self.between(subgoals[:, :-1].flatten(0, 1), subgoals[:, 1:].flatten(0, 1))
         steps = pieces[:, :-1].reshape(len(subgoals), self.horizon, -1)
         return torch.cat([steps, pieces.view(len(subgoals), -1, *pieces.shape[1:])[:, -1, -1:]], dim=1)
 
 
 def with_next_actions(raw: RawData, count: int) -> RawData:
-    """The same steps, each with the actions of its next `count` steps; an episode's last action is repeated."""
+    """Replace each step's action by the actions of the next `count` steps, itself included.
+
+    An episode's last action is repeated.
+    """
     _, ends = episode_bounds(raw.ended)
     steps = np.arange(len(raw.rewards))[:, None] + np.arange(count)
     index = np.minimum(steps, ends[:, None] - 1)
@@ -96,7 +99,7 @@ def with_next_actions(raw: RawData, count: int) -> RawData:
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Both levels by Diffuser's loss, `method_steps` each; the value by least squares."""
+    """Train both levels by Diffuser's loss, `method_steps` each, and the value model by least squares."""
     policy = Policy.of(task, raw)
     blocks = with_next_actions(raw, policy.stride)
     levels.learn_value(policy.value, task, raw, seed)
@@ -105,7 +108,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     segments = make_segments(blocks, task, policy.horizon + 1, weight_floor=1.0)
     windows = Windows(blocks, segments, task, device, policy.stride)
     upper = levels.fit(policy.upper, windows, _TRAINING, config, generator, "hd upper")
-    # The end of a window is given to the network, so it must have happened.
+    # The network is conditioned on the end of a window, so windows must not be padded.
     segments = levels.whole_windows(raw, task, policy.stride + 1, "hd")
     windows = Windows(raw, segments, task, device)
     lower = levels.fit(policy.lower, windows, _TRAINING, config, generator, "hd lower")

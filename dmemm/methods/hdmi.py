@@ -1,7 +1,7 @@
-"""HDMI (Li et al., 2023): subgoals by a goal diffuser, states between by a trajectory diffuser, inverse dynamics.
+"""HDMI (Li et al., 2023): subgoals by a goal diffuser, states in between by a trajectory diffuser, inverse dynamics.
 
-The levels are those of `hd`, of states alone. The upper one is a transformer; towards a goal it learns shortest routes
-through a graph of the data, elsewhere it is given a return, without a classifier (Ho and Salimans, 2022).
+The levels are those of `hd`, with states only. The upper level is a transformer. With a goal, it learns shortest
+routes through a graph of the data; without one, it is conditioned on a return, classifier-free (Ho and Salimans, 2022).
 """
 
 import dataclasses
@@ -30,21 +30,21 @@ from dmemm.tasks import Task
 from dmemm.training.mechanisms import returns_to_go
 
 _TRAINING = levels.TRAINING
-_ASKED = 0.99  # quantile of the data's returns to go that is asked for
-_DROPPED = 0.25  # share of the plans that are learned without a return
-_STRENGTH = 1.2  # of the guidance by it
+_ASKED = 0.99  # the target return, as a quantile of the data's returns to go
+_DROPPED = 0.25  # share of the training plans whose return is dropped
+_STRENGTH = 1.2  # of the classifier-free guidance
 _WIDTH, _BLOCKS = 128, 3  # of the transformer
 _INVERSE_WIDTH = 256
-_GOALS, _STARTS = 64, 64  # routes of the graph: to so many states, from so many each
-_NEIGHBOURS = 16  # edges of a state beside that to its successor
-_KNOWN = 2  # entries behind an upper state: the return to go, and whether there is one
+_GOALS, _STARTS = 64, 64  # routes of the graph: number of goals, and of starts for each
+_NEIGHBOURS = 16  # edges of a state, in addition to the one to its successor
+_KNOWN = 2  # entries appended to an upper state: the return to go, and whether there is one
 
 
 class GoalDiffuser(DiffusionModel):
-    """The upper level without a goal: plans of `[state, return to go, 0]`, or `[state, 0, -1]` where none is given."""
+    """The upper level without a goal: plans of `[state, return to go, 0]`, or `[state, 0, -1]` without a return."""
 
     def estimate(self, tau: Tensor, k: Tensor, values: Tensor) -> Tensor:
-        """See `DiffusionModel`; of the estimates without and with the return, beyond the second by `_STRENGTH`."""
+        """See `DiffusionModel`; extrapolate from the estimate without the return to the one with it by `_STRENGTH`."""
         free = without_return(tau)
         both = (self._evaluate or self.network)(torch.cat([free, tau]), torch.cat([k, k]))
         plain, asked = both.chunk(2)
@@ -53,14 +53,14 @@ class GoalDiffuser(DiffusionModel):
 
 
 def without_return(tau: Tensor) -> Tensor:
-    """The same plans (batch, horizon, Ds + 2), normalised, with no return given in their first step."""
+    """Drop the return from the first step of normalised plans (batch, horizon, Ds + 2)."""
     free = tau.clone()
     free[:, 0, -_KNOWN:] = torch.tensor([0.0, -1.0], device=tau.device)
     return free
 
 
 class Policy(hd.Policy):
-    """Both levels, the network that tells an action from two states, and the return that is asked for."""
+    """Both levels, the inverse dynamics, and the target return."""
 
     asked: Tensor
 
@@ -82,7 +82,7 @@ class Policy(hd.Policy):
         self.lower = self.level(_TRAINING, **lower)
 
     def subgoals(self, s: Tensor, goals: Tensor | None, candidates: int = 1) -> Tensor:
-        """See `hd.Policy`; without a goal there is one candidate, of the return that is asked for."""
+        """See `hd.Policy`; without a goal, draw one candidate, conditioned on the target return."""
         if goals is not None:
             return super().subgoals(s, goals)
         values = torch.zeros(len(s), self.upper.horizon, s.shape[1] + _KNOWN, device=s.device)
@@ -90,14 +90,14 @@ class Policy(hd.Policy):
         return sample_plans(self.upper, Guide(0), values, self.planning, self.generator)[..., : s.shape[1]]
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
-        """See `hd.Policy`; the actions are those that lead from each state to the next, after the last none."""
+        """See `hd.Policy`; the inverse dynamics give the actions, with zeros after the last state."""
         states = super().between(first, last)
         actions = self.inverse(torch.cat([states[:, :-1], states[:, 1:]], dim=-1)).clamp(self.low, self.high)
         return torch.cat([torch.nn.functional.pad(actions, (0, 0, 0, 1)), states], dim=-1)
 
 
 class _WithReturns(Windows):
-    """Windows of states and returns; some have no return."""
+    """Windows of states and returns, some with the return dropped."""
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         batch = super().draw(count, generator)
@@ -108,23 +108,23 @@ class _WithReturns(Windows):
 
 
 def returns(raw: RawData, penalty: float) -> NDArray[np.float64]:
-    """Each step's discounted return to go (N,): an episode that is cut off goes on with its own mean reward."""
+    """Return each step's discounted return to go (N,); after a cut, an episode continues with its mean reward."""
     means = [raw.rewards[start:end].mean() for start, end in episode_slices(raw.ended)]
     discount = levels.VALUE.discount
     return returns_to_go(raw, discount, penalty, np.array(means, np.float64) / (1 - discount))
 
 
 def shortest_routes(raw: RawData, s: NDArray[np.float32], steps: int, seed: int) -> RawData:
-    """Subgoal extraction: episodes along shortest routes between states of the data, without actions or rewards.
+    """Extract subgoals: return episodes along shortest routes between states of the data, without actions or rewards.
 
-    The graph has an edge from each state to its successor, of cost 1, and to its nearest neighbours, of cost 1 and as
-    many mean steps as they lie away.
+    The graph has an edge from each state to its successor, of cost 1, and to its nearest neighbours, of cost 1 plus
+    their distance in mean steps of the data.
 
     Args:
         raw: the data.
-        s: its observations, normalised, shape (N, Ds).
+        s: normalised observations, shape (N, Ds).
         steps: the largest cost of a route.
-        seed: of the routes' ends.
+        seed: seed of the draw of starts and goals.
     """
     count, rng = len(s), np.random.default_rng(seed)
     step = np.flatnonzero(~raw.ended[:-1])
@@ -135,7 +135,7 @@ def shortest_routes(raw: RawData, s: NDArray[np.float32], steps: int, seed: int)
     tails = np.concatenate([here[others], step])
     heads = np.concatenate([near.ravel()[others], step + 1])
     costs = np.concatenate([1 + away.ravel()[others] / stride, np.ones(len(step))])
-    # Of an edge that is there twice the cheaper counts; an array would add them up.
+    # Keep the cheaper of two edges between the same states; `coo_array` would add up their costs.
     order = np.lexsort((costs, heads, tails))
     first = np.unique(np.stack([tails[order], heads[order]]), axis=1, return_index=True)[1]
     chosen = order[first]
@@ -161,7 +161,7 @@ def shortest_routes(raw: RawData, s: NDArray[np.float32], steps: int, seed: int)
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Each of the three by `method_steps` steps."""
+    """Train both levels and the inverse dynamics, `method_steps` steps each."""
     policy = Policy.of(task, raw)
     generator = torch.Generator().manual_seed(seed)
     s, a = policy.normalise(raw.observations), policy.normalise_actions(raw.actions)

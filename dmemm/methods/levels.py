@@ -1,6 +1,6 @@
-"""What the methods with two diffusion models share: one plans every n-th state, another the way from one to the next.
+"""Code of the methods with two diffusion models: one plans every n-th state, the other the steps in between.
 
-Without a goal the plans of the first are told apart by V̂.
+Without a goal, V̂ ranks the plans of the first.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from dmemm.terminations import termination
 from dmemm.training.mechanisms import fit_value
 from dmemm.training.train import gradient_step, new_state
 
-HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan in a maze; DMEMM's and Diffuser's
+HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan in a maze, as for DMEMM and Diffuser
 VALUE = ValueConfig(64, 20, 3, discount=0.997, termination_penalty=-100.0)  # width, epochs, patience
 TRAINING = TrainConfig(
     lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet",
@@ -44,12 +44,12 @@ PLANNING = EvaluateConfig(
 
 
 class TwoLevels(base.Policy):
-    """Two diffusion models, V̂, and the noise that plans are made of.
+    """Two diffusion models, V̂, and the generator of the plans' noise.
 
     Attributes:
         upper: plans from a state, and to the goal if the task has one.
         lower: plans between two states.
-        planning: how both are drawn.
+        planning: sampling settings of both.
     """
 
     upper: DiffusionModel
@@ -57,13 +57,13 @@ class TwoLevels(base.Policy):
     planning = PLANNING
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
-        """Set up the noise; `build` sets up the rest."""
+        """Create the generator; `build` creates the rest."""
         super().__init__(task, header)
         self.device = choose_device()
         self.generator = torch.Generator(self.device)
 
     def build(self, upper: DiffusionModel, lower: DiffusionModel) -> None:
-        """Take over both levels, and add V̂."""
+        """Store both levels, and add V̂."""
         self.upper, self.lower = upper, lower
         self.value = ValueModel(self.observation_dim, 0, 1, VALUE.mechanism_width)
 
@@ -74,20 +74,20 @@ class TwoLevels(base.Policy):
         kind: type[DiffusionModel] = DiffusionModel,
         **sizes: int,
     ) -> DiffusionModel:
-        """A model of `action_dim`, `horizon` and `end_dim`, else as `training` says."""
+        """Create a model of the given `action_dim`, `horizon` and `end_dim`, with the settings of `training`."""
         names = ("diffusion_steps", "predict", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
         config = {name: getattr(training, name) for name in names}
         header = {**config, "observation_dim": self.observation_dim, **sizes}
         return kind(header, self.device, network)
 
     def start(self, seed: int) -> None:
-        """Seed the plans' noise, and make both levels fast."""
+        """Seed the plans' noise, and compile or trace both levels."""
         self.generator.manual_seed(seed)
         for model in (self.upper, self.lower):
             model.make_fast()
 
     def guide(self) -> Guide:
-        """What the upper level's plans are drawn towards and chosen by: nothing where there is a goal."""
+        """Return what guides and ranks the upper level's plans: V̂, or nothing if the task has a goal."""
         if self.task.has_goal:
             return Guide(self.upper.action_dim)
         ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
@@ -96,19 +96,19 @@ class TwoLevels(base.Policy):
         return Guide(self.upper.action_dim, outcome)
 
     def drawn(self, s: Tensor, goals: Tensor | None, count: int) -> Tensor:
-        """Several plans of the upper level from each state (batch, Ds): shape (batch, count, upper horizon, ·)."""
+        """Draw `count` upper-level plans from each state (batch, Ds): shape (batch, count, upper horizon, ·)."""
         model = self.upper
         values = torch.zeros(len(s), model.horizon, model.center.shape[0], device=s.device)
         values[:, 0, model.action_dim :] = s
         if goals is not None:
-            # In mazes at rest: the other given entries of the end are velocities.
+            # The other given entries of the last state are velocities in mazes: at rest.
             values[:, -1] = -model.center / model.scale
             values[:, -1, model.action_dim : model.action_dim + self.task.goal_dim] = goals
         tau = sample_plans(model, self.guide(), values.repeat_interleave(count, dim=0), self.planning, self.generator)
         return tau.view(-1, count, *tau.shape[1:])
 
     def between(self, first: Tensor, last: Tensor) -> Tensor:
-        """The lower level's plans between states (n, Ds): shape (n, lower horizon, Da + Ds)."""
+        """Draw lower-level plans between states (n, Ds): shape (n, lower horizon, Da + Ds)."""
         dim = self.lower.action_dim
         values = torch.zeros(len(first), self.lower.horizon, self.lower.center.shape[0], device=first.device)
         values[:, 0, dim:], values[:, -1, dim:] = first, last
@@ -116,19 +116,19 @@ class TwoLevels(base.Policy):
 
 
 def best_of(tau: Tensor, merit: Tensor) -> Tensor:
-    """Of plans (batch, count, horizon, dim) those of the greatest merit (batch, count): (batch, horizon, dim)."""
+    """Select the plans (batch, count, horizon, dim) of largest merit (batch, count): shape (batch, horizon, dim)."""
     return tau[torch.arange(len(tau), device=tau.device), merit.argmax(dim=1)]
 
 
 def learn_value(value: ValueModel, task: Task, raw: RawData, seed: int) -> None:
-    """Fit V̂ by least squares, where there is no goal."""
+    """Fit V̂ by least squares, if the task has no goal."""
     if not task.has_goal:
         config = dataclasses.replace(VALUE, termination_penalty=base.termination_penalty(task))
         value.load_state_dict(fit_value(task, raw, config, seed)[0].state_dict())
 
 
 def whole_windows(raw: RawData, task: Task, steps: int, name: str) -> Segments:
-    """Windows of that many steps that are within an episode; with a goal they may rest after its end.
+    """Cut windows of `steps` steps that lie within an episode; with a goal, they may rest after its end.
 
     Raises:
         UserError: there are none.
@@ -163,5 +163,5 @@ def fit(
 
 
 def added(upper: list[dict[str, float]], lower: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The loss curve of both levels together."""
+    """Add the loss curves of both levels."""
     return [{**a, "total": a["total"] + b["total"]} for a, b in zip(upper, lower, strict=True)]

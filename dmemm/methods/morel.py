@@ -1,7 +1,7 @@
-"""MOReL (Kidambi et al., 2020): a policy for the learned model, whose episodes end, at a loss, where members disagree.
+"""MOReL (Kidambi et al., 2020): a policy trained in a learned model whose episodes end, at a loss, where it is unsure.
 
-The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data. As in
-the paper the policy is Gaussian, starts from an imitation of the data and follows the natural gradient (Kakade, 2001).
+The transition ensemble and the reward model are of the kind of DMEMM's guide, trained here on the same raw data. As in
+the paper, the policy is Gaussian, starts from an imitation of the data and follows the natural gradient (Kakade, 2001).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,19 +22,20 @@ from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.terminations import termination
 
-_THRESHOLD = 5.0  # deviations above the data's mean disagreement at which a state-action pair is unknown
-_EPISODES, _STEPS = 100, 100  # of the model, each iteration; each episode starts at a state of the data
+# A state-action pair is unknown if the members' disagreement exceeds the data's mean by so many standard deviations.
+_THRESHOLD = 5.0
+_EPISODES, _STEPS = 100, 100  # in the model, each iteration; each episode starts at a state of the data
 _DISCOUNT, _LAMBDA = 0.99, 0.97  # of returns, of advantages (Schulman et al., 2016)
-_STEPS_AN_ITERATION = 50  # of `method_steps`
+_STEPS_AN_ITERATION = 50  # `method_steps` for each iteration
 _IMITATION_STEPS = 4000
 _VALUE_EPOCHS = 3
 _KL, _DAMPING, _CONJUGATE_STEPS = 0.02, 0.01, 10  # of the first natural gradient step; the KL falls to 0
-_FISHER_EVERY = 5  # state that the Fisher matrix is estimated on
-_LOG_STD = (-2.5, -0.5)  # of normalised actions
+_FISHER_EVERY = 5  # the Fisher matrix is estimated on every fifth state
+_LOG_STD = (-2.5, -0.5)  # range, for normalised actions
 
 
 class Policy(base.Policy):
-    """The mean of a Gaussian over actions, given the observation and the goal, if there is one."""
+    """The mean of a Gaussian over actions, given the observation and, if there is one, the goal."""
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build the policy."""
@@ -47,33 +48,33 @@ class Policy(base.Policy):
 
 
 def known(s: Tensor, goals: Tensor | None) -> Tensor:
-    """What the policy is given: s (n, Ds), with the goals (n, goal_dim) behind it if there are any."""
+    """Return the policy's input: s (n, Ds), with the goals (n, goal_dim) appended if there are any."""
     return s if goals is None else torch.cat([s, goals], dim=-1)
 
 
 def disagreement(dynamics: DynamicsEnsemble, s: Tensor, a: Tensor) -> Tensor:
-    """The largest distance between two members' expected next states, of normalised s (n, Ds) and a (n, Da): (n,)."""
+    """Return the largest distance between two members' mean next states, (n,), for normalised s (n, Ds), a (n, Da)."""
     means = dynamics.outputs(s, a)[..., : dynamics.observation_dim] * dynamics.target_scale
     return (means[:, None] - means[None]).norm(dim=-1).amax(dim=(0, 1))
 
 
 class PessimisticModel:
-    """The paper's pessimistic MDP: the learned model, and a state of lasting loss behind what it does not know.
+    """The paper's pessimistic MDP: the learned model, where unknown state-action pairs end the episode at a loss.
 
-    All is normalised as for `base.Policy`. The reward is R̂, or minus the distance to the goal. Where members disagree,
-    the episode ends with the worst reward for ever: of the data, or of the largest distance to a goal.
+    States and actions are normalised as for `base.Policy`. The reward is R̂, or minus the distance to the goal. The
+    loss is the worst reward for ever: the data's lowest reward, or minus the largest distance to a goal.
 
     Attributes:
-        states: of the data, shape (N, Ds).
-        threshold: of the disagreement.
-        loss: what an episode ends with there.
+        states: states of the data, shape (N, Ds).
+        threshold: disagreement above which a state-action pair is unknown.
+        loss: reward of an unknown state-action pair.
     """
 
     def __init__(self, policy: base.Policy, raw: RawData, dynamics: DynamicsEnsemble, reward: RewardModel) -> None:
         """Measure the disagreement on the data.
 
         Args:
-            policy: the normalisers.
+            policy: provides the normalisers.
             raw: the data.
             dynamics: the ensemble.
             reward: the reward model.
@@ -93,12 +94,12 @@ class PessimisticModel:
         self.ended = termination(policy.task, policy.center[dim:], policy.scale[dim:])
 
     def start(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """States of the data (count, Ds), and the places of others as goals (count, goal_dim)."""
+        """Draw states of the data (count, Ds), and the places of others as goals (count, goal_dim)."""
         index = torch.randint(len(self.states), (2, count), generator=generator, device=generator.device)
         return self.states[index[0]], self.states[index[1], : self.goal_dim] if self.goal_dim else None
 
     def step(self, s: Tensor, a: Tensor, goals: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The next states (n, Ds), the rewards (n,) and whether that was the episode's end, bool (n,)."""
+        """Return the next states (n, Ds), the rewards (n,) and whether the episode ended, bool (n,)."""
         a = a.clamp(self.low, self.high)
         unknown = disagreement(self.dynamics, s, a) > self.threshold
         after = self.dynamics(s, a)
@@ -111,12 +112,12 @@ class PessimisticModel:
 
 
 def advantages(rewards: Tensor, over: Tensor, values: Tensor) -> Tensor:
-    """Generalised advantages Σ_i (γλ)^i δ_{t+i} up to the episode's end, shape (T, n).
+    """Compute generalised advantages Σ_i (γλ)^i δ_{t+i} up to the episode's end, shape (T, n).
 
     Args:
         rewards: shape (T, n).
-        over: bool, shape (T, n), whether that step was its episode's end.
-        values: shape (T + 1, n), of the states before each step and after the last.
+        over: bool, shape (T, n), whether that step ended its episode.
+        values: shape (T + 1, n), values of the states before each step and after the last.
     """
     result, ahead = torch.zeros_like(rewards), torch.zeros_like(rewards[0])
     for t in reversed(range(len(rewards))):
@@ -127,7 +128,7 @@ def advantages(rewards: Tensor, over: Tensor, values: Tensor) -> Tensor:
 
 
 class Value(nn.Module):
-    """What the policy earns from x on, in units of `scale`."""
+    """The policy's value function; the network's output is in units of `scale`."""
 
     def __init__(self, inputs: int, scale: float) -> None:
         """Build the network and its optimiser."""
@@ -136,12 +137,12 @@ class Value(nn.Module):
         self.scale, self.optimiser = scale, torch.optim.Adam(self.network.parameters(), lr=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (...), of x (..., inputs)."""
+        """Return values, shape (...), for x of shape (..., inputs)."""
         values: Tensor = self.network(x)[..., 0] * self.scale
         return values
 
     def fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        """Least squares on x (n, inputs) and target (n,), a few times over."""
+        """Fit by least squares to x (n, inputs) and target (n,), for a few epochs."""
         for _ in range(_VALUE_EPOCHS):
             for index in torch.randperm(len(x), generator=generator).split(256):
                 loss = ((self(x[index]) - target[index]) / self.scale).square().mean()
@@ -153,7 +154,7 @@ class Value(nn.Module):
 def improve(
     policy: GaussianPolicy, value: Value, model: PessimisticModel, kl: float, generator: torch.Generator
 ) -> None:
-    """An iteration: episodes in the model, begun anew wherever one ends; a step of the policy, a fit of its value."""
+    """Run an iteration: episodes in the model, restarted where one ends; a policy step; a fit of the value function."""
     s, goals = model.start(_EPISODES, generator)
     steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     with torch.no_grad():
@@ -177,13 +178,13 @@ def improve(
 
 
 def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor, kl: float) -> None:
-    """A step along F⁻¹∇J that changes the policy by about a given KL divergence.
+    """Take a step along F⁻¹∇J that changes the policy by about a given KL divergence.
 
     Args:
-        policy: is changed.
-        x: what it was given, shape (n, inputs).
-        a: what it did, shape (n, Da).
-        advantage: of that, shape (n,), standardised.
+        policy: changed in place.
+        x: inputs of the policy, shape (n, inputs).
+        a: actions taken, shape (n, Da).
+        advantage: their standardised advantages, shape (n,).
         kl: the divergence.
     """
     parameters = list(policy.parameters())
@@ -206,7 +207,7 @@ def natural_step(policy: GaussianPolicy, x: Tensor, a: Tensor, advantage: Tensor
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
-    """An x with product(x) ≈ b, for the product with a positive definite matrix."""
+    """Return an x with product(x) ≈ b, where `product` multiplies by a positive definite matrix."""
     x, rest = torch.zeros_like(b), b.clone()
     along, left = rest.clone(), rest @ rest
     for _ in range(_CONJUGATE_STEPS):
@@ -225,7 +226,7 @@ def _flat(parts: Iterable[Tensor]) -> Tensor:
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """The models as MPPI's, an imitation, then a natural gradient step for every 50 of `method_steps`."""
+    """Train MPPI's models and an imitation, then take a natural gradient step for every 50 of `method_steps`."""
     generator = torch.Generator().manual_seed(seed)
     policy = Policy.of(task, raw)
     dynamics, reward = learned_model(task, raw, seed)

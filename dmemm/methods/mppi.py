@@ -1,8 +1,8 @@
 """MPPI (Williams et al., 2017) on a learned model: at each step, an average of random plans weighted by their returns.
 
-The transition ensemble and the reward model are those of DMEMM's own guide, trained here on the same raw data. Without
-a goal the plans are put around an imitation of the data, where the model is right, and a value follows the last step
-(MBOP, Argenson and Dulac-Arnold, 2021).
+The transition ensemble and the reward model are of the kind of DMEMM's guide, trained here on the same raw data.
+Without a goal, the plans are drawn around an imitation of the data, where the model is accurate, and a value is added
+after the last step (MBOP, Argenson and Dulac-Arnold, 2021).
 """
 
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ from dmemm.training.mechanisms import fit_dynamics, fit_reward
 _MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
 _IMITATION_STEPS = 4000
 _AROUND_PRIOR = {"hopper": (0.1, 0.7)}  # `noise` and `kept`; elsewhere 0.05 and 0.2
-_TEMPERATURE = 0.3  # of the weights, as a share of the deviation of the plans' returns
+_TEMPERATURE = 0.3  # of the weights, relative to the standard deviation of the plans' returns
 
 
 class Policy(base.Policy):
-    """The models, and the plan of each environment, which the next step starts from.
+    """The models, and the last plan of each environment, from which the next step starts.
 
     Attributes:
         horizon: steps of a plan.
-        samples: plans a step, of each environment.
-        noise: deviation of the plans' actions, as a share of the data's range.
-        kept: the share of the last plan in what the noise is put around; the rest is the prior's.
+        samples: plans drawn at each step in each environment.
+        noise: standard deviation of the plans' actions, relative to the data's range.
+        kept: weight of the last plan in the actions to which noise is added; the prior has the rest.
     """
 
     takes_steps = False
@@ -64,19 +64,19 @@ class Policy(base.Policy):
     def roll_out(
         self, s: Tensor, plans: Tensor, noise: Tensor, kept: float, goals: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Try actions from states s (n, Ds), all normalised: kept · plan + (1 - kept) · prior + noise, within range.
+        """Roll out actions kept · plan + (1 - kept) · prior + noise, clamped to the data's range; all is normalised.
 
         Args:
-            s: the states.
+            s: first states, shape (n, Ds).
             plans: shape (n, horizon, Da).
-            noise: of that shape.
+            noise: shape of `plans`.
             kept: see `Policy`.
             goals: shape (n, goal_dim).
 
         Returns:
-            The actions (n, horizon, Da), and what the model expects of them (n,): Σ R̂ up to the end of the episode,
-            where an end costs the termination penalty and a plan without one is followed by V̂ of its last state. With
-            a goal: minus the distances to it, as the data's reward knows its own goals only.
+            The actions (n, horizon, Da) and their predicted returns (n,). Without a goal, the return is Σ R̂ up to the
+            episode's end, plus the termination penalty if it ends, else plus V̂ of the last state. With a goal, it is
+            minus the sum of the distances to it, because the data's reward knows only the data's goals.
         """
         tried = []
         action_dim = self.action_dim
@@ -115,14 +115,14 @@ class Policy(base.Policy):
         return actions
 
     def first(self, observations: Tensor) -> Tensor:
-        """What an episode's plans start from: the middle of the range with a goal, else what the prior would do."""
+        """Return the plans that an episode starts from: the middle of the range with a goal, else the prior's."""
         plans = ((self.low + self.high) / 2).expand(len(observations), self.horizon, -1).clone()
         if self.task.has_goal:
             return plans
         return self.roll_out(observations, plans, torch.zeros_like(plans), 0.0, None)[0]
 
     def improved(self, observations: Tensor, plans: Tensor, goals: Tensor | None) -> Tensor:
-        """Weighted averages of random plans around `plans` (n, horizon, Da): of the same shape."""
+        """Return weighted averages of random plans around `plans` (n, horizon, Da), of the same shape."""
         shape = (len(plans) * self.samples, self.horizon, self.action_dim)
         noise = torch.randn(shape, generator=self.generator, device=plans.device) * (
             self.noise * (self.high - self.low)
@@ -136,7 +136,7 @@ class Policy(base.Policy):
         return (weights[..., None, None] * tried.view(len(plans), self.samples, *tried.shape[1:])).sum(dim=1)
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """As at an episode's first step; the states are those that the model expects of the actions."""
+        """Plan as at an episode's first step; the model predicts the states from the actions."""
         actions = self.improved(observations, self.first(observations), goals)
         states = [observations]
         for a in actions[:, :-1].unbind(dim=1):
@@ -145,14 +145,14 @@ class Policy(base.Policy):
 
 
 def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble, RewardModel]:
-    """The ensemble by likelihood, the reward by least squares."""
+    """Fit the ensemble by maximum likelihood and the reward model by least squares."""
     dynamics, _ = fit_dynamics(task, raw, DynamicsConfig(_MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
     reward, _ = fit_reward(task, raw, RewardConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
     return dynamics, reward
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """The models, all that learns, each by its own rule; `method_steps` plays no part."""
+    """Train the models, each with its own number of steps; `method_steps` has no effect."""
     policy = Policy.of(task, raw)
     dynamics, reward = learned_model(task, raw, seed)
     policy.dynamics.load_state_dict(dynamics.state_dict())

@@ -1,7 +1,6 @@
-"""Offline RL by d3rlpy: its algorithms trained on the same raw data, its policies kept as ONNX graphs.
+"""Offline RL by d3rlpy: its algorithms are trained on the same raw data and their policies stored as ONNX graphs.
 
-d3rlpy is installed apart (`make methods`), in an environment that only training uses: `dmemm train` goes on
-there by itself.
+d3rlpy is installed in an environment of its own (`make methods`). `dmemm train` switches to it by itself.
 """
 
 import logging
@@ -29,21 +28,21 @@ from dmemm.tasks import Task
 
 
 class Policy(base.Policy):
-    """A graph from observations, with the goal behind them if there is one, to actions.
+    """An ONNX graph from observations, with the goal appended if there is one, to actions.
 
-    Actions are in [-1, 1] there, from the smallest to the largest of the data; observations are the environment's, or
-    normalised where the method's authors do so.
+    The graph's actions are scaled from the data's range to [-1, 1]. Its observations are in the environment's units,
+    or normalised if the method's authors do so.
 
     Attributes:
         graph: uint8, the bytes of the ONNX file.
     """
 
     inputs: tuple[str, ...] = ("observations",)  # of the graph
-    normalised = False  # whether these are normalised
+    normalised = False  # whether the graph takes normalised observations
     graph: Tensor
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
-        """Make room for the graph; `start` reads it."""
+        """Allocate the graph; `start` reads it."""
         super().__init__(task, header)
         self.register_buffer("graph", torch.zeros(header["graph_bytes"], dtype=torch.uint8))
 
@@ -53,22 +52,22 @@ class Policy(base.Policy):
         return self.header["parameters"]
 
     def start(self, seed: int) -> None:
-        """Read the graph; the seed is that of its random operators (BCQ and BEAR draw actions and take the best)."""
+        """Read the graph and seed its random operators (BCQ and BEAR draw actions and take the best)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what it has to say of a damaged graph is in the exception
+        options.log_severity_level = 4  # the exception says what is wrong with a damaged graph
         onnxruntime.set_seed(seed)
         content = self.graph.cpu().numpy().tobytes()
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises errors of its own kinds
+        except Exception as error:  # onnxruntime raises its own types
             raise ValueError(f"its graph: {' '.join(str(error).split())}") from error
         names = tuple(node.name for node in self.session.get_inputs())
         if names != self.inputs:
             raise ValueError(f"its graph takes {', '.join(names)}, not {', '.join(self.inputs)}")
 
     def run(self, **inputs: NDArray[Any]) -> Tensor:
-        """The graph's actions, normalised as the policy's, shape (batch, Da).
+        """Run the graph; return its actions, normalised like the policy's, shape (batch, Da).
 
         Raises:
             UserError: the graph does not take the inputs, or gives no actions for them.
@@ -78,14 +77,14 @@ class Policy(base.Policy):
             (actions,) = self.session.run(None, inputs)
             if actions.shape != (batch, self.action_dim):
                 raise ValueError(f"actions of shape {actions.shape}, not {(batch, self.action_dim)}")
-        except Exception as error:  # onnxruntime raises errors of its own kinds
+        except Exception as error:  # onnxruntime raises its own types
             reason = " ".join(str(error).split())
-            raise UserError(f"the policy's graph gives no actions ({reason}); train the method anew") from error
+            raise UserError(f"the policy's graph gives no actions ({reason}); train the method again") from error
         share = (torch.as_tensor(actions, device=self.low.device) + 1) / 2
         return self.low + share * (self.high - self.low)
 
     def environment(self, observations: Tensor, goals: Tensor | None) -> NDArray[np.float32]:
-        """What the graph knows of normalised observations (batch, Ds) and goals: shape (batch, Ds or Ds + goal_dim)."""
+        """Return the graph's input for normalised observations (batch, Ds) and goals: (batch, Ds or Ds + goal_dim)."""
         parts = observations if goals is None else torch.cat([observations, goals], dim=-1)
         if not self.normalised:
             columns = observed_columns(self)
@@ -98,25 +97,26 @@ class Policy(base.Policy):
 
 
 def observed_columns(policy: base.Policy) -> list[int]:
-    """The columns of the policy's normaliser for an observation with the goal behind it, if there is one."""
+    """Return the normaliser's columns for an observation, with the goal appended if there is one."""
     first, goal_dim = policy.action_dim, policy.task.goal_dim
     return [*range(first, first + policy.observation_dim), *range(first, first + goal_dim)]
 
 
 def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) -> dict[str, NDArray[Any]]:
-    """Episodes as d3rlpy takes them; those of a task with goals once towards their own ends, once towards any place.
+    """Convert episodes to d3rlpy's format. With a goal, take each twice: towards its own end and a random place.
 
-    d3rlpy knows no transitions beyond an episode's end, so the data's last one is always an end.
+    d3rlpy needs every episode to end, so the data's last transition always counts as an end.
 
     Args:
         raw: the data.
-        task: whether it has goals.
-        scale: of the places, shape (goal_dim,), as the normaliser's.
-        seed: of the places.
+        task: says whether there are goals.
+        scale: the normaliser's scale of places, shape (goal_dim,).
+        seed: seed of the draw of places.
 
     Returns:
         `observations` (n, Ds or Ds + goal_dim), `actions`, `rewards`, `terminals`, `timeouts`; n is N, or 2 N with
-        goals, whose reward is 1 wherever the next observation is at the goal (hindsight, Andrychowicz et al., 2017).
+        goals. With goals, the reward is 1 where the next observation is at the goal (hindsight, Andrychowicz et al.,
+        2017).
     """
     keys = ("observations", "actions", "rewards", "terminals", "timeouts")
     values = {key: getattr(raw, key) for key in keys}
@@ -138,13 +138,13 @@ def relabelled(raw: RawData, task: Task, scale: NDArray[np.float32], seed: int) 
 
 
 def library(seed: int) -> ModuleType:
-    """Return d3rlpy, seeded, and quiet.
+    """Import d3rlpy, seed it, silence its logs and return it.
 
     Raises:
-        UserError: it is not installed here.
+        UserError: it is not installed in this environment.
     """
     if find_spec("d3rlpy") is None:
-        raise UserError("this method is trained by d3rlpy, in an environment of its own; run `make methods`")
+        raise UserError("this method is trained by d3rlpy, which has its own environment; run `make methods`")
     warnings.filterwarnings("ignore", module="gym|torch.jit|torch.onnx")
     import d3rlpy
     import structlog
@@ -162,7 +162,7 @@ def taken_over(
     raw: RawData,
     **header: Any,
 ) -> Policy:
-    """The policy of a trained algorithm of d3rlpy: see `fit`; `header` is what the policy is told beside the graph."""
+    """Export the policy of a trained d3rlpy algorithm; see `fit`. `header`: additional entries of the policy's."""
     module, examples = network(trained)
     module = module.to(trained.impl.device).eval()
     parameters = list(module.parameters())
@@ -170,7 +170,7 @@ def taken_over(
         raise UserError(f"{task.name}: the weights are not finite; look for outliers in the data")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "policy.onnx"
-        # The tracing exporter: the other one stops at the distributions' checks of their arguments.
+        # Use the tracing exporter: the other one fails at the distributions' argument checks.
         torch.onnx.export(
             module, tuple(x.to(trained.impl.device) for x in examples.values()), path, dynamo=False,
             input_names=list(examples), dynamic_axes={name: {0: "batch"} for name in examples},
@@ -192,17 +192,17 @@ def fit(
     seed: int,
     device: torch.device,
 ) -> Policy:
-    """Train an algorithm of d3rlpy and take its policy over.
+    """Train an algorithm of d3rlpy and return its policy.
 
     Args:
         algorithm: (task, steps, the episodes' returns) → d3rlpy's configuration.
-        network: the trained algorithm → what to export: a module that gives actions, and examples of its inputs.
-        policy_class: what is made of it.
+        network: the trained algorithm → the module to export, which returns actions, and examples of its inputs.
+        policy_class: class of the returned policy.
         task: the task.
-        raw: its data.
-        config: `method_steps`.
-        seed: of everything random.
-        device: to train on.
+        raw: the task's data.
+        config: has `method_steps`.
+        seed: seed of all random draws.
+        device: device to train on.
 
     Raises:
         UserError: d3rlpy is not installed here, or training has diverged.
@@ -224,7 +224,7 @@ def fit(
     losses: list[dict[str, float]] = []
 
     def log(epoch: int, step: int, name: str, value: float) -> None:
-        if name == "loss":  # of imitation; actor-critics have several, and no total
+        if name == "loss":  # of imitation; actor-critics have several losses and no total
             losses.append({"step": step, "total": value})
 
     logger = d3rlpy.logging.NoopAdapter()
@@ -242,7 +242,7 @@ def fit(
 
 
 class _Best(nn.Module):
-    """The best action of one of d3rlpy's actor-critics."""
+    """The best action according to one of d3rlpy's actor-critics."""
 
     def __init__(self, trained: Any) -> None:
         super().__init__()
@@ -255,14 +255,14 @@ class _Best(nn.Module):
 
 
 def best_actions(trained: Any) -> tuple[nn.Module, dict[str, Tensor]]:
-    """What to export of an actor-critic, as `fit` wants it."""
+    """Return what to export of an actor-critic: the argument `network` of `fit`."""
     return _Best(trained), {"observations": torch.zeros(2, *trained.impl.observation_shape)}
 
 
 def actor_critic(
     algorithm: Callable[[Task, int, NDArray[np.float64]], Any],
 ) -> Callable[[Task, RawData, MethodConfig, int, torch.device], Policy]:
-    """The function `train` of a method: from (task, steps, the episodes' returns) to d3rlpy's configuration."""
+    """Return the function `train` of a method; `algorithm` is that of `fit`."""
 
     def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
         return fit(algorithm, best_actions, Policy, task, raw, config, seed, device)

@@ -7,7 +7,7 @@ from dmemm.tasks import Task
 
 __all__ = ["Policy", "train"]
 
-# β of the actor and of the critic: the authors' for each data set of Table 1; those of their mazes serve every other.
+# β of the actor and of the critic: the authors' for each data set of Table 1; other tasks use those for mazes.
 _BETAS = {
     "halfcheetah-medium": (0.001, 0.01),
     "halfcheetah-medium-replay": (0.01, 0.001),

@@ -1,7 +1,7 @@
-"""RvS (Emmons et al., 2022): actions by supervised learning, given what is to come of them.
+"""RvS (Emmons et al., 2022): supervised learning of actions, conditioned on their outcome.
 
-Without a goal the outcome is the mean reward of the episode's remaining steps (RvS-R), with one it is the goal (RvS-G).
-Width, learning rate and loss are the paper's; its batch of 16384 is not.
+Without a goal, the outcome is the mean reward of the episode's remaining steps (RvS-R); with one, it is the goal
+(RvS-G). Width, learning rate and loss are the paper's; the batch is smaller than its 16384.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ class Policy(base.Policy):
     """Two hidden layers from state and outcome to the action.
 
     Attributes:
-        target: shape (1,), the standardised outcome asked for: the mean reward a step of the data's best episode.
+        target: shape (1,), the standardised outcome to act for: the mean reward per step of the data's best episode.
     """
 
     target: Tensor
@@ -53,9 +53,9 @@ class Policy(base.Policy):
 
 
 def mean_rewards_to_go(raw: RawData, task: Task) -> tuple[NDArray[np.float64], float]:
-    """Of each transition, shape (N,), and of the best episode from its start.
+    """Return the mean reward to go of each transition, shape (N,), and that of the best episode from its start.
 
-    The mean is over the steps that an episode may still last, so one that falls early is worth less.
+    The mean is over the steps that an episode could still last, so an early fall lowers it.
     """
     start, end = episode_bounds(raw.ended)
     index = np.arange(len(raw.rewards))
@@ -66,7 +66,7 @@ def mean_rewards_to_go(raw: RawData, task: Task) -> tuple[NDArray[np.float64], f
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Least squares on the data's actions."""
+    """Train by least squares on the data's actions."""
     policy = Policy.of(task, raw).to(device)
     generator = torch.Generator().manual_seed(seed)
     s = policy.normalise(raw.observations)
@@ -83,7 +83,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     bar = progress(config.method_steps, f"rvs {task.name} seed {seed}")
     for _ in range(config.method_steps):
         index = torch.randint(len(a), (_BATCH,), generator=generator)
-        if task.has_goal:  # where the same episode is at some later step
+        if task.has_goal:  # the goal is the place of a random later step of the same episode
             later = index + (torch.rand(_BATCH, generator=generator) * (ends[index] - index)).long()
             outcome = s_next[later, : task.goal_dim]
         else:

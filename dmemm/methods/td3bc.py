@@ -7,7 +7,7 @@ from dmemm.methods import offline
 
 
 class Policy(offline.Policy):
-    """A graph from normalised observations."""
+    """An ONNX graph that takes normalised observations."""
 
     normalised = True
 

@@ -1,8 +1,8 @@
-"""Trajectory Transformer (Janner et al., 2021): a GPT over discretised trajectories, planned with by beam search.
+"""Trajectory Transformer (Janner et al., 2021): a GPT over discretised trajectories that plans by beam search.
 
-A transition is its state, action, reward and return to go, each dimension a token. A beam is worth the rewards that the
-model expects of it and the return to go after them. With a goal, of which the data's reward knows nothing, the sequence
-begins with it and a beam is worth its likelihood, as in the authors' goal-reaching.
+A transition consists of state, action, reward and return to go; each dimension is a token. The value of a beam is the
+sum of its expected rewards and the return to go after them. With a goal, which the data's reward ignores, the sequence
+begins with the goal and the value of a beam is its likelihood, as in the authors' goal-reaching experiments.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import returns_to_go
 
-# The published value is behind each; those of planning are hopper's and walker2d's.
-_BINS = 100  # of a dimension, of as many data each: 100
+# Published values are at the end of each comment; those of planning are for hopper and walker2d.
+_BINS = 100  # quantile bins of a dimension: 100
 _LENGTH = 4  # transitions of a sequence: 10
 _WIDTH, _BLOCKS, _HEADS = 64, 2, 4  # 128, 4, 4
 _DROPOUT = 0.0  # 0.1
@@ -35,18 +35,20 @@ _LEARNING_RATE = 2e-3  # 6e-4
 _WARM_UP = 0.05  # share of the steps; then a cosine to a tenth
 _ACTION_WEIGHT = 5.0  # of the actions' loss: 5
 _DISCOUNT = 0.99  # 0.99
-_CONTEXT = 0  # transitions before the present one: 4
+_CONTEXT = 0  # transitions before the current one: 4
 _HORIZON = 3  # transitions of a plan: 15
-_BEAMS, _EXPANSION = 8, 2  # kept, and tried for each: 128, 2
-_LIKELY = 0.9  # actions are drawn from the likeliest, of this share: 0.4
+_BEAMS, _EXPANSION = 8, 2  # beams kept, and continuations tried for each: 128, 2
+_LIKELY = 0.9  # actions are drawn from the most likely tokens, which together have this probability: 0.4
 
 
 class Policy(base.Policy):
     """The model, and the last transitions of each environment.
 
+    A slot is one dimension of a transition.
+
     Attributes:
-        edges: shape (slots, bins - 1), between the bins of each slot, in units as of `transitions`.
-        means: shape (slots, bins), of the data in each bin.
+        edges: shape (slots, bins - 1), edges between the bins of each slot, in the units of `transitions`.
+        means: shape (slots, bins), means of the data in each bin.
     """
 
     edges: Tensor
@@ -66,7 +68,7 @@ class Policy(base.Policy):
         self.reset()
 
     def start(self, seed: int) -> None:
-        """Seed the draws."""
+        """Seed the draws of actions."""
         self.generator = torch.Generator(self.center.device).manual_seed(seed)
 
     def reset(self) -> None:
@@ -74,40 +76,40 @@ class Policy(base.Policy):
         self.context: Tensor | None = None
 
     def fit_bins(self, values: Tensor) -> None:
-        """Divide the values of each slot (N, slots) into bins of as many each."""
+        """Divide the values of each slot (N, slots) into bins of equal counts."""
         known = values.double().cpu().numpy()
         self.edges.copy_(torch.as_tensor(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1], axis=0).T))
         for slot, (tokens, data) in enumerate(zip(self.discretise(values).T.cpu().numpy(), known.T, strict=True)):
             count, total = np.bincount(tokens, minlength=_BINS), np.bincount(tokens, data, _BINS)
-            # Equal data leave bins empty, whose tokens never occur.
+            # Equal values leave bins empty; their tokens never occur.
             self.means[slot] = torch.as_tensor(total / np.maximum(count, 1))
 
     def discretise(self, x: Tensor, first: int = 0) -> Tensor:
-        """Tokens, int64, of values (n, count) of the slots from `first` on."""
+        """Return the tokens, int64, of values (n, count) of the slots from `first` on."""
         edges = self.edges[first : first + x.shape[1]].contiguous()
         return torch.searchsorted(edges, x.T.contiguous(), right=True).T
 
     def reconstruct(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """What tokens (..., count) of the slots from `first` on stand for; an episode's end counts as the last bin."""
+        """Return the values of tokens (..., count) of the slots from `first` on; an episode's end is the last bin."""
         slots = torch.arange(first, first + tokens.shape[-1], device=tokens.device)
         return self.means[slots, tokens.clamp(max=_BINS - 1)]
 
     def expected(self, logits: Tensor, slot: int) -> Tensor:
-        """The mean of a slot under logits (n, bins + 1), shape (n,); an episode's end is worth 0."""
+        """Return the mean of a slot under logits (n, bins + 1), shape (n,); an episode's end counts as 0."""
         return logits.softmax(dim=-1)[:, :-1] @ self.means[slot]
 
     def beam_search(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """The best of the beams that go on from sequences.
+        """Continue sequences by beam search and return the best beams.
 
         Args:
-            sequences: tokens, shape (n, count), up to a state.
+            sequences: tokens, shape (n, count); the last ones are those of a state.
 
         Returns:
-            The tokens of the actions and of all that follows, shape (n, horizon · slots - Ds), and their value, (n,).
+            The tokens that follow the state, shape (n, horizon · slots - Ds), and the beams' values, (n,).
         """
         n, device = len(sequences), sequences.device
         decoding = Decoding(self.gpt, sequences)
-        found = sequences.new_zeros(n, 0)  # what `decoding` may forget
+        found = sequences.new_zeros(n, 0)  # all new tokens; `decoding` may drop the oldest
         gains = torch.zeros(n, device=device)  # Σ γ^i r_i, or with a goal the log-likelihood
         beams = 1
         for step in range(_HORIZON):
@@ -145,20 +147,20 @@ class Policy(base.Policy):
         return found.view(n, _BEAMS, -1)[:, 0], kept.values[:, 0]
 
     def _draw(self, logits: Tensor) -> Tensor:
-        """Draw tokens (n,) from the likeliest of each row, those that hold the share `_LIKELY`."""
+        """Draw tokens (n,) from the most likely of each row, which together have probability `_LIKELY`."""
         probabilities, order = logits.softmax(dim=-1).sort(dim=-1)
         likely = probabilities * (probabilities.cumsum(dim=-1) >= 1 - _LIKELY)
         drawn = torch.multinomial(likely, 1, generator=self.generator)
         return order.gather(1, drawn)[:, 0]
 
     def _likelihood(self, logits: Tensor, tokens: Tensor) -> Tensor:
-        """Log-likelihood of tokens (n,), which counts where there is a goal: shape (n,)."""
+        """Return the log-likelihood of tokens (n,), shape (n,), or zeros if the task has no goal."""
         if not self.task.has_goal:
             return torch.zeros(len(tokens), device=tokens.device)
         return logits.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
 
     def _search(self, observations: Tensor, goals: Tensor | None, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The states' tokens (n, Ds), and those that follow."""
+        """Return the states' tokens (n, Ds) and those of the best beams after them."""
         s = self.discretise(observations)
         prefix = s[:, :0] if goals is None else self.discretise(goals)
         past = s[:, :0] if context is None else context.flatten(1)
@@ -171,7 +173,7 @@ class Policy(base.Policy):
         s, found = self._search(observations[index], None if goals is None else goals[index], context)
         actions = torch.zeros(len(observations), self.action_dim, device=observations.device)
         a = found[:, : self.action_dim]
-        # What is not finite falls into a bin too; the action says so instead.
+        # Values that are not finite fall into a bin as well; the added term makes the action not finite too.
         actions[index] = self.reconstruct(a, self.observation_dim) + 0 * observations[index].sum(dim=1, keepdim=True)
         now = torch.zeros(len(observations), 1, self.slots, dtype=torch.long, device=observations.device)
         now[index, 0, : s.shape[1] + a.shape[1]] = torch.cat([s, a], dim=1)
@@ -180,13 +182,13 @@ class Policy(base.Policy):
         return actions
 
     def take_rewards(self, rewards: NDArray[np.float32]) -> None:
-        """What the last actions earned, (batch,)."""
+        """Put the rewards of the last actions, (batch,), into the context."""
         if self.context is not None and not self.task.has_goal:
             values = torch.as_tensor(rewards, device=self.edges.device)[:, None]
             self.context[:, -1, -2] = self.discretise(values, self.slots - 2)[:, 0]
 
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """The best beams, as at an episode's first step."""
+        """Return the best beams, as at an episode's first step."""
         s, found = self._search(observations, goals, None)
         tokens = torch.cat([s, found], dim=1).view(len(s), _HORIZON, self.slots)
         values = self.reconstruct(tokens)
@@ -196,9 +198,9 @@ class Policy(base.Policy):
 
 
 def transitions(policy: Policy, raw: RawData) -> Tensor:
-    """The values of each transition's slots, shape (N, slots): state, action, and without a goal reward and return.
+    """Return each transition's slots, shape (N, slots): state, action and, without a goal, reward and return to go.
 
-    A termination's reward is the penalty; the return to go is that of the later steps.
+    The reward of a termination is the penalty. The return to go starts at the next step.
     """
     known = [policy.normalise(raw.observations), policy.normalise_actions(raw.actions)]
     if not policy.task.has_goal:
@@ -217,10 +219,10 @@ class _Sequences:
 
     def __init__(self, policy: Policy, raw: RawData, values: Tensor) -> None:
         device, (_, ends) = values.device, episode_bounds(raw.ended)
-        over = values.new_full((1, policy.slots), _BINS, dtype=torch.long)  # past an episode's end
+        over = values.new_full((1, policy.slots), _BINS, dtype=torch.long)  # marks steps after an episode's end
         self._tokens = torch.cat([policy.discretise(values), over])
         self._ends = torch.as_tensor(ends, device=device)
-        # A sequence may go on after a termination, to learn that it is one; what follows a timeout is unknown.
+        # Train on the tokens after a termination, to learn where episodes terminate; after a timeout they are unknown.
         self._terminates = torch.as_tensor(raw.terminals[ends - 1], device=device)
         goals = (
             values.new_zeros(len(values), 0) if not policy.task.has_goal else policy.normalise(raw.next_observations)
@@ -232,7 +234,7 @@ class _Sequences:
         self._offsets = torch.arange(_LENGTH, device=device)
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Tokens (batch, prefix + length · slots), and the weights of all but the prefix."""
+        """Draw tokens (batch, prefix + length · slots), and the loss weights of all but the prefix."""
         device = self._tokens.device
         start = torch.randint(len(self._ends), (_BATCH,), generator=generator, device=device)
         index = start[:, None] + self._offsets
@@ -243,13 +245,13 @@ class _Sequences:
 
 
 def _learning_rate(step: int, steps: int) -> float:
-    """As a share of the highest: a linear start, then a cosine to a tenth; `step` counts from 1."""
+    """Return the learning rate relative to its maximum: linear warm-up, then a cosine to a tenth; step 1 is first."""
     start = max(1, round(_WARM_UP * steps))
     return min(step / start, max(0.1, (1 + math.cos(math.pi * (step - start) / max(1, steps - start))) / 2))
 
 
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-    """Maximum likelihood of the data's tokens."""
+    """Train by maximum likelihood of the data's tokens."""
     policy = Policy.of(task, raw).to(device)
     generator = torch.Generator(device).manual_seed(seed)
     values = transitions(policy, raw)

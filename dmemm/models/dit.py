@@ -1,4 +1,4 @@
-"""A diffusion transformer over the steps of a plan (DiT, Peebles & Xie, 2023): Diffusion Veteran's and HDMI's."""
+"""A diffusion transformer over the steps of a plan (DiT, Peebles & Xie, 2023), for Diffusion Veteran and HDMI."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from dmemm.models.embedding import sinusoidal
 
-_HEAD = 32  # units of an attention head, as Diffusion Veteran
+_HEAD = 32  # units of an attention head, as in Diffusion Veteran
 _EXPANSION = 4
 
 
@@ -15,7 +15,7 @@ def _normed(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Attention and a perceptron; the step's embedding shifts, scales and gates both, the gates from zero (adaLN)."""
+    """Attention and a perceptron; the step's embedding shifts, scales and gates both (adaLN-Zero)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class _Block(nn.Module):
 
 
 class PlanDit(nn.Module):
-    """Noise network ε_θ(τ^k, k), or with `predict: sample` the clean plan itself, of any horizon.
+    """Noise network ε_θ(τ^k, k), or the clean plan with `predict: sample`, for plans of any horizon.
 
     Args:
         transition_dim: entries of a step.
-        width: units of a layer, a multiple of 32 or less than 64; even.
+        width: units of a layer; even, and a multiple of 32 or less than 64.
         blocks: transformer blocks.
     """
 
@@ -68,6 +68,6 @@ class PlanDit(nn.Module):
         for block in self.blocks:
             x = block(x, embedding)
         shift, scale = self.modulation(embedding).chunk(2, dim=-1)
-        # Out of mixed precision: three digits are too few for the states of a plan.
+        # Leave mixed precision: its three digits are too few for the states of a plan.
         with torch.autocast(x.device.type, enabled=False):
             return self.last(_normed(x, shift, scale).to(self.last.weight.dtype))

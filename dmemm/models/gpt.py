@@ -1,4 +1,4 @@
-"""A GPT over discretised transitions, as of Trajectory Transformer (Janner et al., 2021), with a key-value cache."""
+"""A GPT over discretised transitions, as in Trajectory Transformer (Janner et al., 2021), with a key-value cache."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class _Block(nn.Module):
         self.wide, self.narrow = nn.Linear(width, _EXPANSION * width), nn.Linear(_EXPANSION * width, width)
 
     def forward(self, x: Tensor, visible: Tensor, cache: Tensor | None, start: int) -> Tensor:
-        """Shape of x, (rows, tokens, width); `cache` (2, rows, heads, length, ·) holds what comes before `start`."""
+        """Map x (rows, tokens, width) to its shape; `cache` (2, rows, heads, length, ·) holds places before `start`."""
         qkv = self.attention(self.norm(x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if cache is not None:
@@ -29,20 +29,20 @@ class _Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """p(next token | tokens) of sequences that begin with `prefix` tokens and go on with transitions of `slots` each.
+    """p(next token | tokens) for sequences of `prefix` tokens followed by transitions of `slots` tokens each.
 
-    Each slot has its own embedding of its tokens and its own distribution over them.
+    Each slot has its own token embedding and its own output layer.
 
     Args:
         slots: tokens of a transition.
-        tokens: different ones of a slot.
+        tokens: size of a slot's vocabulary.
         length: transitions of a sequence, at most.
         prefix: tokens before the first transition.
         width: units of a layer.
         blocks: transformer blocks.
-        heads: of the attention, a divisor of `width`.
-        dropout: in training.
-        hidden: slots whose tokens are predicted and never looked at.
+        heads: attention heads, a divisor of `width`.
+        dropout: dropout rate in training.
+        hidden: slots whose tokens are predicted but masked from attention.
     """
 
     offsets: Tensor
@@ -67,7 +67,7 @@ class Gpt(nn.Module):
             nn.init.normal_(weight, std=0.02)
         nn.init.normal_(self.embedding.weight, std=0.02)
         places = torch.arange(self.length)
-        # Which slot a place holds, those of the prefix last, and which one it predicts.
+        # The slot that each place holds (the prefix's count after the others), and the slot that it predicts.
         held = torch.where(places < prefix, slots + places, (places - prefix) % slots)
         self.register_buffer("offsets", held * tokens, persistent=False)
         self.register_buffer("predicted", (places + 1 - prefix) % slots, persistent=False)
@@ -75,18 +75,18 @@ class Gpt(nn.Module):
         self.register_buffer("visible", torch.ones(self.length, self.length).tril().bool() & seen, persistent=False)
 
     def new_cache(self, rows: int) -> Tensor:
-        """Room for the keys and values of sequences: (blocks, 2, rows, heads, length, width / heads)."""
+        """Allocate the keys and values of sequences: (blocks, 2, rows, heads, length, width / heads)."""
         shape = (len(self.blocks), 2, rows, self.heads, self.length, self.width // self.heads)
         return self.position.new_empty(shape)
 
     def forward(self, tokens: Tensor, cache: Tensor | None = None, start: int = 0, last: bool = False) -> Tensor:
-        """The logits of what follows each token.
+        """Return the logits of the token that follows each token.
 
         Args:
             tokens: int64, shape (rows, count), at the places from `start` on.
-            cache: of `new_cache`; those before `start` are in it, these are added.
-            start: a place.
-            last: only what follows the last token.
+            cache: from `new_cache`; holds the places before `start` and receives those of `tokens`.
+            start: place of the first token.
+            last: return only the logits after the last token.
 
         Returns:
             Shape (rows, count, tokens), or (rows, tokens).
@@ -101,18 +101,18 @@ class Gpt(nn.Module):
 
 
 class Decoding:
-    """Sequences that grow token by token. Full ones forget the older half of their transitions.
+    """Sequences that grow token by token. A full sequence drops the older half of its transitions.
 
     Args:
         model: the distribution of the next token.
-        sequences: int64, shape (rows, count), what they begin with.
+        sequences: initial tokens, int64, shape (rows, count).
 
     Attributes:
-        logits: of the next token, shape (rows, tokens).
+        logits: logits of the next token, shape (rows, tokens).
     """
 
     def __init__(self, model: Gpt, sequences: Tensor) -> None:
-        """Read what is there."""
+        """Evaluate the model on the initial tokens."""
         self.model, self.sequences = model, sequences
         self._read()
 
@@ -121,14 +121,14 @@ class Decoding:
         self.logits = self.model(self.sequences, self._cache, last=True)
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows, of which some may be there several times."""
+        """Keep these rows; a row may be kept several times."""
         self.sequences, self.logits = self.sequences[rows], self.logits[rows]
         cache, end = self.model.new_cache(len(rows)), self.sequences.shape[1]
         cache[:, :, :, :, :end] = self._cache[:, :, :, :, :end].index_select(2, rows)
         self._cache = cache
 
     def append(self, tokens: Tensor) -> None:
-        """Add a token, shape (rows,), to each sequence."""
+        """Append a token to each sequence; `tokens` has shape (rows,)."""
         start, model = self.sequences.shape[1], self.model
         if start < model.length:
             self.sequences = torch.cat([self.sequences, tokens[:, None]], dim=1)
@@ -140,7 +140,7 @@ class Decoding:
         self._read()
 
     def append_likeliest(self) -> Tensor:
-        """Add the likeliest token to each sequence; return them, shape (rows,)."""
+        """Append the most likely token to each sequence; return them, shape (rows,)."""
         tokens = self.logits.argmax(dim=-1)
         self.append(tokens)
         return tokens

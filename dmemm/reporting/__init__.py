@@ -1,1 +1,1 @@
-"""From score files to the paper's tables and figure."""
+"""Make the paper's tables and figure from score files."""

@@ -1,4 +1,4 @@
-"""What each method's training took, beside what it scores."""
+"""The table of training costs: steps, parameters and time of each method, beside its score."""
 
 import statistics
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ _PROPERTIES = {
     "seconds": {"type": "number"},
 }
 _CAPTION = (
-    "Training of each method, of the network itself: the transition ensemble and the reward model that DMEMM's variants"
-    " share come on top. Minutes of wall time, mean over seeds, on the machine that trained; a training that was"
-    " killed counts up to its last checkpoint."
+    "Training of each method's own network. The transition ensemble and the reward model, which DMEMM's variants share,"
+    " are not included. Minutes: wall time on the training machine, mean over seeds; a killed run counts up to its last"
+    " checkpoint."
 )
 
 
@@ -29,12 +29,12 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
     """Write gradient steps, parameters and time of each method's training on each task, with its score.
 
     Args:
-        records: what `train` wrote of itself.
+        records: the training reports that `train` wrote.
         scores: score files of the same tasks and variants.
-        outputs: one file a format, by suffix, see `formats.write`.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
 
     Raises:
-        UserError: a record lacks a key or its score is not given, or a file cannot be read or written.
+        UserError: a record lacks a key, its score is not given, or a file cannot be read or written.
     """
     rows = group_rows(load_scores(scores))
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -47,7 +47,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
             found = runs.get((row.task, variant), [])
             if sorted(run["seed"] for run in found) != [score.seed for score in evaluations]:
                 raise UserError(
-                    f"{row.task}: {variant}: the trainings are not those of the scores; give both of each seed"
+                    f"{row.task}: {variant}: reports and scores have different seeds; give both of each seed"
                 )
             lines.append(
                 {

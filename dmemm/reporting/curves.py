@@ -1,4 +1,4 @@
-"""Learning curves: the losses of every network along its training."""
+"""Learning curves: the losses of every network during its training."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ Curve = NDArray[np.void]
 
 
 def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Draw each loss over the gradient steps: a row a task, a column a loss, a line a variant, mean over seeds.
+    """Draw each loss over the gradient steps: a row per task, a column per loss, a line per variant, mean over seeds.
 
-    The last columns have the mechanisms' held-out loss.
+    The last columns show the held-out loss of the mechanisms.
 
     Args:
         curves: the CSV files of `train`, at TASK/VARIANT/seedN.csv.
-        mechanisms: those of `dynamics`, `reward`, `value` and `plan-value`, at TASK/STAGE.csv.
-        outputs: one file a format, by suffix: .pdf or .png.
+        mechanisms: the CSV files of `dynamics`, `reward`, `value` and `plan-value`, at TASK/STAGE.csv.
+        outputs: one file per format, chosen by suffix: .pdf or .png.
 
     Raises:
         UserError: a file is not a loss curve, or cannot be read or written.
@@ -39,19 +39,19 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
         if len(path.parts) < 3:
-            raise UserError(f"{path}: not named by task and method; its path must end with TASK/METHOD/FILE")
+            raise UserError(f"{path}: the path does not name task and method; it must end with TASK/METHOD/FILE")
         task, variant = path.parts[-3:-1]
         tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
         first, last = tasks[task][variant][0], tasks[task][variant][-1]
         if len(first) != len(last):
-            raise UserError(f"{path}: {len(last)} rows, its other seeds have {len(first)}; train them alike")
+            raise UserError(f"{path}: {len(last)} rows, but other seeds have {len(first)}; train all seeds alike")
     held_out = {(path.parent.name, path.stem): _read(path, ("step", "held_out_loss")) for path in mechanisms}
     write(outputs, draw=lambda: _draw(tasks, held_out))
 
 
 def _read(path: Path, columns: Sequence[str]) -> Curve:
     try:
-        with warnings.catch_warnings(action="error"):  # of a file without rows
+        with warnings.catch_warnings(action="error"):  # numpy warns of a file without rows
             curve = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
     except (OSError, ValueError, UserWarning) as error:
         raise UserError(f"{path}: cannot read: {' '.join(str(error).split())}; run train again") from error
@@ -77,7 +77,7 @@ def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]], held_out: Mapping[
             losses = {variant: values for variant, values in losses.items() if not np.isnan(values).any()}
             if losses and all((values > 0).all() for values in losses.values()):
                 axes.set_yscale("log")
-            for variant, values in losses.items():  # of the variants that have this loss
+            for variant, values in losses.items():  # only variants that have this loss
                 plot_band(axes, own[variant][0]["step"], values, **styles[variant])
             axes.set_visible(bool(losses))
             _label(axes, label)

@@ -17,21 +17,21 @@ from dmemm.reporting.formats import write
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
-# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, too pale for a line on white.
+# Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Five markers on seven colours: 35 tasks before a pair repeats, and readable in grey.
+# Five markers and seven colours: a pair repeats after 35 tasks, and the lines can be told apart in grey.
 _MARKERS = ("o", "s", "^", "D", "v")
-# Value of the parameter → the seeds' scores, (seeds,).
+# Value of the parameter → scores of the seeds, shape (seeds,).
 Curve = Mapping[float, NDArray[np.float64]]
 
 
 def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequence[Path]) -> None:
-    """Draw the normalised score over lambda_tr (left) and lambda_rd (right): a line a task, standard errors as bands.
+    """Draw the normalised score over lambda_tr (left) and lambda_rd (right): a line per task, with standard errors.
 
     Args:
         scores: score files of the variants `dmemm`, `lambda_tr=VALUE` and `lambda_rd=VALUE`, the same seeds for each.
-        params: dmemm's own values, `lambda_tr=VALUE` and `lambda_rd=VALUE`: where its scores stand on each axis.
-        outputs: one file a format, by suffix: .pdf or .png.
+        params: `lambda_tr=VALUE` and `lambda_rd=VALUE` of `dmemm`: the positions of its scores on the axes.
+        outputs: one file per format, chosen by suffix: .pdf or .png.
 
     Raises:
         UserError: the score files do not make up the figure, or a file cannot be read or written.
@@ -43,19 +43,19 @@ def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequen
 
 
 def plot_band(axes: Axes, x: ArrayLike, seeds: NDArray[np.float64], **line: Any) -> None:
-    """Plot the mean over seeds as a line, and a band of its standard error around it, which one seed does not have.
+    """Plot the mean over seeds as a line, and its standard error as a band if there are several seeds.
 
     Args:
-        axes: where.
-        x: of each point, (n,).
-        seeds: y of each seed and point, (seeds, n).
-        line: of the line: colour, marker, label.
+        axes: the axes to draw on.
+        x: x of each point, shape (n,).
+        seeds: y of each seed and point, shape (seeds, n).
+        line: style of the line: colour, marker, label.
     """
     mean = seeds.mean(axis=0)
     axes.plot(x, mean, **line)
     if len(seeds) > 1:
         error = seeds.std(axis=0, ddof=1) / len(seeds) ** 0.5
-        # Down to a decade below the line: a logarithmic axis would stretch to the lower edge of a wide band.
+        # End the band a decade below the line: a logarithmic axis would stretch to the lower edge of a wide band.
         low = np.maximum(mean - error, mean / 10) if axes.get_yscale() == "log" else mean - error
         axes.fill_between(x, low, mean + error, color=line["color"], alpha=0.2, linewidth=0)
 
@@ -79,9 +79,9 @@ def _defaults(params: Sequence[str]) -> dict[str, float]:
 
 
 def _curve(row: Row, key: str, default: float) -> Curve:
-    """The seeds' mean scores by ascending value of the parameter; dmemm's own scores stand at its own value."""
+    """Return the seeds' mean scores by ascending value of the parameter; `dmemm` gives those at its own value."""
     if "dmemm" not in row.variants:
-        raise UserError(f"{row.task}: no scores of dmemm, the curves' common point; evaluate it")
+        raise UserError(f"{row.task}: no scores of dmemm, which is a point of every curve; evaluate it")
     variants = {}
     for name in row.variants:
         fixed = get_method(name).fixed
@@ -90,7 +90,7 @@ def _curve(row: Row, key: str, default: float) -> Curve:
                 raise UserError(f"{row.variants[name][0].path}: {name} is not a point of figure 1; leave the file out")
             if key in fixed:
                 variants[float(fixed[key])] = name
-    # Last, so that it also stands for a variant that asks for dmemm's own value: that is the same training.
+    # Last, to replace a variant with dmemm's own value, which is the same training.
     variants[default] = "dmemm"
     return {
         value: np.array([np.mean(score.scores) for score in row.variants[name]])
@@ -130,7 +130,7 @@ def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, floa
     panels[0].set_ylabel("normalised score")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
-    # supxlabel takes part in the constrained layout; a plain text would be drawn over the axes.
+    # The constrained layout makes room for supxlabel; a plain text would be drawn over the axes.
     figure.supxlabel(
         "\n".join(textwrap.wrap(caption.replace("**", ""), 140)), x=0.01, ha="left", fontsize=7, color="0.35"
     )
@@ -138,9 +138,9 @@ def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, floa
 
 
 def _axis(axes: Axes, values: Sequence[float]) -> dict[float, float]:
-    """Make a log axis with a tick at each value; return where each stands.
+    """Make a log axis with a tick at each value; return the position of each.
 
-    Zero has no logarithm: it stands one decade left of the least positive value, behind a break of the axis.
+    Zero, which has no logarithm, is one decade left of the smallest positive value, behind a break of the axis.
     """
     positive = [value for value in values if value > 0]
     least, greatest = (positive[0], positive[-1]) if positive else (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Tables and figures as files: the content is made once, and written in each format that the outputs' suffixes name."""
+"""Write tables and figures: content is made once and written in each format that a suffix of the outputs names."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from dmemm.errors import UserError
 from dmemm.files import replacing
 
-# What varies between two runs (dates) or installations is left out, so that equal content gives equal bytes.
+# Omit what differs between runs (dates) or installations, so that equal content gives equal bytes.
 _METADATA: Mapping[str, Mapping[str, None]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "png": {"Software": None},
@@ -45,10 +45,10 @@ class Table:
     """The content of a table, independent of its format.
 
     Attributes:
-        name: e.g. `Table 1`; LaTeX has numbers of its own.
-        caption: what the numbers are: data source, protocol, units. Bold and code as in Markdown.
-        lines: column → value; the CSV, whose floats get three decimals.
-        blocks: heading of a part ("" for none) → its rows, column → text as in Markdown; all other formats.
+        name: e.g. `Table 1`; omitted in LaTeX, which numbers tables itself.
+        caption: describes the numbers: data source, protocol, units. Bold and code as in Markdown.
+        lines: rows of the CSV, column → value; floats are written with three decimals.
+        blocks: parts of the table in all other formats: heading ("" for none) → rows, column → Markdown text.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Table:
     blocks: Mapping[str, Sequence[Mapping[str, str]]]
 
     def csv(self) -> str:
-        """Head and lines, the cells of None empty."""
+        """Format the lines as CSV with a header; None gives an empty cell."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.lines[0])
@@ -66,7 +66,7 @@ class Table:
         return text.getvalue()
 
     def markdown(self) -> str:
-        """Caption and aligned columns, to be read in a terminal too."""
+        """Format caption and rows as Markdown, with columns aligned for a terminal."""
         parts = [f"**{self.name}.** {self.caption}\n"]
         for title, rows in self.blocks.items():
             widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
@@ -79,12 +79,12 @@ class Table:
         return "\n".join(parts)
 
     def html(self) -> str:
-        """The Markdown as a page of its own."""
+        """Render the Markdown as a self-contained page."""
         body = MarkdownIt("commonmark").enable("table").render(self.markdown())
         return _PAGE.format(title=self.name, body=body)
 
     def tex(self) -> str:
-        """A `table` environment, no wider than the text; needs the packages booktabs and graphicx."""
+        """Format a `table` environment, no wider than the text; it needs the packages booktabs and graphicx."""
         text = f"\\begin{{table}}\n\\centering\\small\n\\caption{{{_tex(self.caption)}}}\n"
         for title, rows in self.blocks.items():
             left = _left(rows)
@@ -98,15 +98,15 @@ class Table:
 
 
 def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[], Figure] | None = None) -> None:
-    """Write `table` and the figure that `draw` makes, a file a format: all of `outputs`, or none.
+    """Write `table` and the figure that `draw` makes, one file per format: all of `outputs`, or none.
 
     Args:
-        outputs: .csv, .md, .html and .tex of the table, .png and .pdf of the figure.
+        outputs: .csv, .md, .html and .tex for the table, .png and .pdf for the figure.
         table: the table, if there is one.
-        draw: makes the figure, if there is one, in the house's style and no user's.
+        draw: makes the figure, if there is one; it is called with the project's style, not the user's.
 
     Raises:
-        UserError: an output has another suffix, or cannot be written.
+        UserError: an output has another suffix or cannot be written.
     """
     texts = {} if table is None else {"csv": table.csv, "md": table.markdown, "html": table.html, "tex": table.tex}
     kinds = [*texts, *(_METADATA if draw else ())]
@@ -114,7 +114,7 @@ def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[]
         if output.suffix[1:] not in kinds:
             known = ", ".join(f".{kind}" for kind in kinds)
             raise UserError(f"{output}: no format {output.suffix or 'without suffix'}; use {known}")
-    with style.context(["default", _STYLE]), ExitStack() as stack:  # a user's own style would change the bytes
+    with style.context(["default", _STYLE]), ExitStack() as stack:  # the user's style would change the bytes
         figure = draw() if draw and any(output.suffix[1:] in _METADATA for output in outputs) else None
         for output in outputs:
             kind, temporary = output.suffix[1:], stack.enter_context(replacing(output))
@@ -125,12 +125,12 @@ def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[]
 
 
 def _left(rows: Sequence[Mapping[str, str]]) -> set[str]:
-    """Columns of words; numbers, bold or missing ones too, are aligned right."""
+    """Return the columns of words, aligned left; columns of numbers, even bold or missing ones, are aligned right."""
     return {column for column in rows[0] if not all(re.match(r"[*-]*\d|–?$", row[column]) for row in rows)}
 
 
 def _tex(text: str) -> str:
-    """A text with Markdown's bold and code, as LaTeX."""
+    """Convert a text with Markdown's bold and code to LaTeX."""
     text = "".join(_TEX.get(character, character) for character in text).replace("T̂", r"$\hat{T}$")
     text = re.sub(r"\$\\lambda\$\\_(\w+)", r"$\\lambda_{\1}$", text)
     return re.sub(r"`(.+?)`", r"\\texttt{\1}", re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text))

@@ -1,4 +1,4 @@
-"""How to choose the guide: the settings that `calibrate` tried, by their scores, and how sure it is which is best."""
+"""How to choose the guide: the settings that `calibrate` tried, ranked by score, and how certain the best one is."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,12 @@ from dmemm.schema import read_record
 
 _RESAMPLES = 10_000
 _CAPTION = (
-    "Settings of the guide, tried with networks as they are. Score: D4RL's normalised one, mean ± standard error over"
-    " seeds, on calibration episodes, which start alike for every setting and where no scored episode does. Best is"
+    "Settings of the guide, tried with the trained networks. Score: D4RL's normalised score, mean ± standard error over"
+    " seeds, on calibration episodes. These start alike for every setting, and where no scored episode starts. Best is"
     f" better: the probability that the best setting scores higher than this one, by {_RESAMPLES} bootstrap samples of"
-    " the seeds and of the episodes of each (with one seed, for its network only); equal scores count half. The best"
-    " of many looks better than it is: its score in Tables 1 and 2 is of other episodes. –: plays no part."
+    " the seeds and of each seed's episodes (with one seed, it holds for that network only); equal scores count half."
+    " ms a plan: planning time. The best of many settings looks better than it is, so Tables 1 and 2 score it on other"
+    " episodes. –: no effect."
 )
 _SETTING = {
     "type": "object",
@@ -49,11 +50,11 @@ def write_guide(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Write the settings of each task and variant by descending score, as a table and a figure.
 
     Args:
-        paths: files of `calibrate`, of all tasks, variants and seeds.
-        outputs: one file a format, by suffix, see `formats.write`.
+        paths: files of `calibrate` for all tasks, variants and seeds.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
 
     Raises:
-        UserError: files of a task and variant differ in what they tried, or a file cannot be read or written.
+        UserError: files of a task and variant tried different settings, or a file cannot be read or written.
     """
     groups: dict[tuple[str, str], dict[Path, Record]] = {}
     for path in paths:
@@ -77,14 +78,16 @@ def write_guide(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def rank(records: Sequence[Record]) -> list[Line]:
-    """The settings of one task and variant by descending score; ties as tried, params.yaml's first; failed ones last.
+    """Sort the settings of one task and variant by descending score.
+
+    Ties keep the order of trial, with params.yaml's setting first. Failed settings come last.
 
     Args:
-        records: what `calibrate` wrote, one a seed, of the same settings and numbers of episodes.
+        records: one record of `calibrate` per seed, all with the same settings and numbers of episodes.
 
     Returns:
-        For each setting: `setting`, knob → value; `own`, whether it is params.yaml's; `seeds`; `episodes`, of all seeds
-        together; `mean`, `standard_error`, `ms_a_plan` and `best_is_better`, None where there is none.
+        For each setting: `setting`, parameter → value; `own`, whether it is params.yaml's; `seeds`; `episodes`, of all
+        seeds together; `mean`, `standard_error`, `ms_a_plan` and `best_is_better`, each None if not defined.
     """
     lines, scores = [], []
     for number, first in enumerate(records[0]["settings"]):
@@ -106,10 +109,10 @@ def rank(records: Sequence[Record]) -> list[Line]:
 
 
 def certainty(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability that the first setting's mean is above each other one's, by a bootstrap; ties count half.
+    """Estimate the probability that the first setting's mean is above each other's, by a bootstrap; ties count half.
 
-    A sample draws seeds, and for each of them its episodes, with replacement; the same ones for all settings, which
-    share networks and starts.
+    A sample draws seeds, and episodes of each, with replacement. All settings get the same draws, because they share
+    networks and starts.
 
     Args:
         scores: shape (settings, seeds, episodes).
@@ -119,7 +122,7 @@ def certainty(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     _, seeds, episodes = scores.shape
     rng = np.random.default_rng(0)
-    # How often a sample has each seed, and each of its episodes: (samples, seeds), (samples, seeds, episodes).
+    # How often a sample contains each seed, and each of its episodes: (samples, seeds), (samples, seeds, episodes).
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=_RESAMPLES)
     counts = rng.multinomial(drawn * episodes, np.full(episodes, 1 / episodes))
     differences = (scores[:1] - scores[1:]).reshape(-1, seeds * episodes) @ counts.reshape(_RESAMPLES, -1).T
@@ -127,7 +130,7 @@ def certainty(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def conclusion(lines: Sequence[Line]) -> str:
-    """The best setting, and how sure that is."""
+    """Name the best setting, and say how certain that is."""
     best, *others = lines
     text = f"Best: {_name(best)}{', as in params.yaml' * best['own']}."
     beaten = {
@@ -141,7 +144,7 @@ def conclusion(lines: Sequence[Line]) -> str:
         if line["best_is_better"] is not None
     ]
     text += f" Better {', '.join(chances)}." * bool(chances)
-    return f"{text} {sum(line['episodes'] for line in lines)} episodes spent."
+    return f"{text} {sum(line['episodes'] for line in lines)} episodes used."
 
 
 def _check(records: Mapping[Path, Record]) -> None:
@@ -154,11 +157,11 @@ def _check(records: Mapping[Path, Record]) -> None:
             if ours != theirs:
                 raise UserError(f"{path}: other {key} than in {first_path}; calibrate both alike")
         for number, tried in enumerate(record["settings"]):
-            scores = tried["scores"] if number else tried["scores"] or []  # params.yaml's own never fails
+            scores = tried["scores"] if number else tried["scores"] or []  # params.yaml's own setting never fails
             if scores is not None and (len(scores) != record["episodes"] or tried["plans"] < 1):
                 raise UserError(f"{path}: settings.{number}: not of {record['episodes']} episodes; calibrate again")
         if not record["settings"]:
-            raise UserError(f"{path}: settings: there are none; calibrate again")
+            raise UserError(f"{path}: settings: the list is empty; calibrate again")
 
 
 def _lines(ranked: Ranked) -> list[Line]:
@@ -166,7 +169,7 @@ def _lines(ranked: Ranked) -> list[Line]:
     rows = []
     for (task, variant), lines in ranked.items():
         for line in lines:
-            # As texts: the CSV's three decimals are too few for a guide scale.
+            # As text, because the CSV's three decimals are too few for a guide scale.
             values = {knob: _value(value) for knob, value in line["setting"].items() if value is not None}
             row = {"task": task, "variant": variant, **knobs, **values, **line}
             del row["setting"]
@@ -192,12 +195,12 @@ def _value(value: Any) -> str:
 def _name(line: Line) -> str:
     return (
         ", ".join(f"{knob} {_value(value)}" for knob, value in line["setting"].items() if value is not None)
-        or "any, none plays a part"
+        or "any, none has an effect"
     )
 
 
 def _draw(ranked: Ranked) -> Figure:
-    """The scores: a row of panels a task, a panel a variant, a line a setting."""
+    """Draw the scores: a row of panels per task, a panel per variant, a line per setting."""
     tasks, variants = (list(dict.fromkeys(group[i] for group in ranked)) for i in (0, 1))
     longest = max(map(len, ranked.values()))
     size = (5.5 * len(variants), (0.2 * longest + 0.9) * len(tasks) + 0.4)

@@ -1,6 +1,7 @@
-"""What the scores say over tasks and seeds together: interquartile means, DMEMM against each method, intervals.
+"""Aggregate scores over tasks and seeds: interquartile means, DMEMM against each method, 95 % intervals.
 
-As Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), and their `rliable`.
+After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), and their
+`rliable`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,25 +20,25 @@ from dmemm.tasks import get_task
 _RESAMPLES = 10_000
 _COMPARED = tuple(f"{key}{end}" for key in ("difference", "improvement") for end in ("", "_low", "_high"))
 _CAPTION = (
-    "IQM: mean of the middle half of the seeds' scores, of all tasks together. An interval holds 95 % of the values of"
-    f" {_RESAMPLES} bootstrap samples, which draw seeds anew within each task; few seeds, below five or so, make it too"
-    " narrow, and one has none."
+    "IQM: interquartile mean, the mean of the middle half of all tasks' and seeds' scores. The 95 % interval contains"
+    f" the IQMs of 95 % of {_RESAMPLES} bootstrap samples, which draw seeds within each task. With fewer than about"
+    " five seeds it is too narrow; with one there is none."
 )
 _PAIRS = (
-    "DMEMM against each method. Difference: DMEMM's score minus the method's, seed by seed, which starts both from the"
-    " same states. Improvement: the probability that a network of DMEMM scores higher than one of the method, of all"
-    " pairs of seeds; equal scores count half. Both averaged over tasks."
+    "DMEMM against each method. Difference: DMEMM's score minus the method's, seed by seed (both start from the same"
+    " states). Improvement: the probability that a network of DMEMM scores higher than one of the method, over all"
+    " pairs of seeds; equal scores count half. Both are averaged over tasks."
 )
 
 
 def write_intervals(scores: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Write every variant's mean and interquartile mean, and DMEMM's advantage over it, with 95 % intervals.
+    """Write each variant's mean and interquartile mean, and DMEMM's advantage over it, with 95 % intervals.
 
-    Over locomotion, over mazes, and for each task.
+    There are lines for all of locomotion, for all mazes, and for each task.
 
     Args:
-        scores: score files, as those of Tables 1 and 2.
-        outputs: one file a format, by suffix, see `formats.write`.
+        scores: score files, like those of Tables 1 and 2.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
 
     Raises:
         UserError: the score files do not belong together, or a file cannot be read or written.
@@ -59,16 +60,16 @@ def write_intervals(scores: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def interquartile_mean(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
-    """Mean without the lowest and the highest quarter of all tasks' values together, along `axis`."""
+    """Compute the mean of all tasks' values without the lowest and the highest quarter, along `axis`."""
     return stats.trim_mean(np.concatenate(tasks, axis=axis), 0.25, axis=axis)
 
 
 def improvement(*samples: NDArray[np.float64], axis: int = -1) -> Any:
-    """Probability of improvement: P(X > Y) + P(X = Y) / 2, averaged over tasks (Agarwal et al., 2021).
+    """Compute the probability of improvement, P(X > Y) + P(X = Y) / 2, averaged over tasks (Agarwal et al., 2021).
 
     Args:
-        samples: X of the first task, Y of it, X of the second, and so on.
-        axis: of the seeds; the last.
+        samples: X and Y of the first task, X and Y of the second, and so on.
+        axis: axis of the seeds; must be the last.
     """
     assert axis == -1
     tasks = ((x[..., :, None], y[..., None, :]) for x, y in zip(samples[::2], samples[1::2], strict=True))
@@ -78,11 +79,15 @@ def improvement(*samples: NDArray[np.float64], axis: int = -1) -> Any:
 def interval(
     samples: Sequence[NDArray[np.float64]], statistic: Callable[..., Any] = interquartile_mean
 ) -> tuple[float | None, float | None]:
-    """The 95 % interval of `statistic` by the stratified percentile bootstrap; None if a sample has one seed.
+    """Compute the 95 % interval of `statistic` by the stratified percentile bootstrap.
 
     Args:
-        samples: a value a seed, (seeds,), of each task or task and variant; each is drawn anew, independently.
-        statistic: of the samples, along `axis`.
+        samples: for each task, or task and variant, one value per seed, shape (seeds,). They are resampled
+            independently.
+        statistic: function of the samples, along `axis`.
+
+    Returns:
+        The interval's ends; None and None if a sample has one seed.
     """
     if min(map(len, samples)) < 2:
         return None, None

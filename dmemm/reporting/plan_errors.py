@@ -1,4 +1,4 @@
-"""Are the plans possible? The table and the figure of what `consistency` measured, over variants."""
+"""Are the plans feasible? The table and the figure of what `consistency` measured, for all variants."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from dmemm.reporting.formats import Table, write
 from dmemm.reporting.rows import mean_and_standard_error
 from dmemm.schema import read_record
 
-# Measure of one network → what a column says.
+# Measure of one network → heading of its column.
 MEASURES = {
     "diffusion_loss": "diffusion loss",
     "model_error": "error, model",
@@ -27,9 +27,11 @@ MEASURES = {
     "outside": "in walls",
 }
 UNITS = (
-    "Transition errors ‖s' - ŝ'‖² are squared and summed over the normalised state, means and medians over transitions;"
-    " open loop: after the plan's last action, executed from its first state; spread: of the plans' states, the data's"
-    " is 1; in walls: share of a maze's plans that leave its free space."
+    "Transition errors ‖s' - ŝ'‖² are squared and summed over the normalised state; means and medians are over"
+    " transitions. ŝ' is predicted by the ensemble (model) or by the simulator, set to the planned state. Open loop:"
+    " the error after the plan's last action, when its actions are executed from its first state. Spread: standard"
+    " deviation of the plans' states, relative to the data's. Diversity: that among plans from one start. In walls:"
+    " share of a maze's plans that leave its free space."
 )
 _MEASURED = {"anyOf": [{"type": ["number", "null"]}, {"type": "array", "minItems": 1, "items": {"type": "number"}}]}
 _VALUES = dict.fromkeys(MEASURES, _MEASURED) | {"open_loop_error": {**_MEASURED, "not": {"type": "number"}}}
@@ -54,11 +56,11 @@ def read_consistency(path: Path) -> Record:
 
 
 def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Write means and standard errors over seeds, a row a task and variant, and the errors' growth over the horizon.
+    """Write means and standard errors over seeds, one row per task and variant, and draw the errors over the horizon.
 
     Args:
         paths: files of `consistency`, the same seeds for every variant of a task.
-        outputs: one file a format, by suffix, see `formats.write`.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
 
     Raises:
         UserError: seeds are missing, or a file cannot be read or written.
@@ -72,8 +74,9 @@ def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
         seeds = {variant: sorted(record["seed"] for record in records) for variant, records in variants.items()}
         for variant, own in seeds.items():
             if own != next(iter(seeds.values())):
-                raise UserError(f"{task}: {variant} has seeds {own}, {next(iter(seeds))} others; run the same for each")
-        # Of the data, in place of plans: the floor that the measurement itself has.
+                first = next(iter(seeds))
+                raise UserError(f"{task}: {variant} has seeds {own}, but {first} has others; run the same for each")
+        # The data's own windows instead of plans: the error that the measurement itself has.
         data = [{**record["data"], "seed": record["seed"]} for record in next(iter(variants.values()))]
         for variant, records in {"data": data, **variants}.items():
             lines.append({"task": task, "variant": variant, "seeds": len(records), **averages(records)})
@@ -83,7 +86,7 @@ def write_consistency(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def averages(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(MEASURES)) -> dict[str, str]:
-    """Mean and standard error over `records`, one a seed, of each measure that they have; empty for one they lack."""
+    """Return each measure's mean and standard error over `records`, one per seed; empty if a record lacks it."""
     line = {}
     for measure in measures:
         values = [record.get(measure) for record in records]
@@ -96,7 +99,7 @@ def averages(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tup
 
 
 def blocks(lines: Sequence[Mapping[str, Any]], measures: Mapping[str, str]) -> dict[str, list[dict[str, str]]]:
-    """Task → its rows, one a variant, without the measures that it lacks."""
+    """Map each task to its rows, one per variant, without measures that all of them lack."""
     tables = {}
     for task in dict.fromkeys(line["task"] for line in lines):
         own = [line for line in lines if line["task"] == task]
@@ -116,7 +119,7 @@ def _cell(line: Mapping[str, Any], measure: str) -> str:
 
 
 def _draw(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> Figure:
-    """How far the planned actions lead from the planned states, step by step: a panel a task, a line a variant."""
+    """Draw the distance of the executed from the planned states, step by step: a panel per task, a line per variant."""
     figure = Figure(figsize=(4.2 * len(groups), 3.4), layout="constrained")
     colours = {v: COLOURS[i % len(COLOURS)] for i, v in enumerate(dict.fromkeys(v for g in groups.values() for v in g))}
     for axes, (task, variants) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):

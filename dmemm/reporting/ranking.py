@@ -1,4 +1,4 @@
-"""Which method comes first: by our scores, and by the published ones."""
+"""The ranking of methods by our scores and by the published ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from dmemm.reporting.tables import Published, read_published
 from dmemm.tasks import get_task
 
 _CAPTION = (
-    "Ranks of the methods on each task (1: the highest score; equal ones share), averaged over tasks: by our scores,"
-    " and by those that the paper prints for D4RL's data, among the methods that have both. Published numbers give the"
-    " order only and are not comparable."
+    "Ranks of the methods on each task (1: the highest score; ties share a rank), averaged over tasks: by our scores"
+    " and by those that the paper prints for D4RL's data, among the methods that have both. Only the order of the"
+    " published scores is used; they are not comparable to ours."
 )
 
 
 def write_ranking(scores: Sequence[Path], published: Path, outputs: Sequence[Path]) -> None:
-    """Write each method's rank on each task, here and as published; the methods are those that have both scores.
+    """Write each method's rank on each task, by our scores and by the published ones, among methods that have both.
 
     Args:
-        scores: score files, as those of Tables 1 and 2.
-        published: the paper's own scores, see `read_published`.
-        outputs: one file a format, by suffix, see `formats.write`.
+        scores: score files, like those of Tables 1 and 2.
+        published: the paper's scores; see `read_published`.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
 
     Raises:
         UserError: no task has two methods with published scores, or a file cannot be read or written.
@@ -34,7 +34,7 @@ def write_ranking(scores: Sequence[Path], published: Path, outputs: Sequence[Pat
     rows, references = group_rows(load_scores(scores)), read_published(published)
     lines = [line for row in rows for line in _lines(row, references)]
     if not lines:
-        raise UserError(f"{published}: no task of these scores has published ones of two methods; nothing to rank")
+        raise UserError(f"{published}: no published scores of two methods on a task of these; nothing to rank")
     blocks = {}
     for number, title in ((1, "Locomotion"), (2, "Mazes")):
         if own := [line for line in lines if line["table"] == number]:
@@ -43,12 +43,12 @@ def write_ranking(scores: Sequence[Path], published: Path, outputs: Sequence[Pat
 
 
 def agreement(lines: Sequence[dict[str, Any]]) -> str:
-    """Kendall's τ between the two rankings of each task (1: the same order, -1: the reverse), averaged over tasks."""
+    """Return Kendall's τ between the two rankings (1: the same order, -1: the reverse), averaged over tasks."""
     values = []
     for task in dict.fromkeys(line["task"] for line in lines):
         own = [line for line in lines if line["task"] == task]
         values.append(stats.kendalltau(*([line[key] for line in own] for key in ("rank", "published_rank"))).statistic)
-    known = [value for value in values if not np.isnan(value)]  # all scores equal: there is no order
+    known = [value for value in values if not np.isnan(value)]  # NaN if all scores of a task are equal
     return f"{np.mean(known):.2f}" if known else "–"
 
 

@@ -1,4 +1,4 @@
-"""Score files: grouped by task, checked against each other, and averaged over seeds."""
+"""Read score files, group them by task, check that they belong together, and average over seeds."""
 
 import math
 import statistics
@@ -15,10 +15,10 @@ NAMES = {name: method.label for name, method in METHODS.items()}  # as tables pr
 
 @dataclass(frozen=True)
 class Row:
-    """All evaluations on one task, which agree on everything but variant, seed and scores.
+    """All evaluations on one task; they differ only in variant, seed and scores.
 
     Attributes:
-        task: a task's name.
+        task: name of the task.
         variants: variant → its evaluations by ascending seed, the same seeds for every variant.
     """
 
@@ -27,7 +27,7 @@ class Row:
 
     @property
     def first(self) -> Score:
-        """One of the evaluations, for what they share."""
+        """One of the evaluations, for the values that all share."""
         return next(iter(self.variants.values()))[0]
 
     @property
@@ -37,12 +37,12 @@ class Row:
 
     @property
     def seeds(self) -> int:
-        """Seeds of each variant."""
+        """Number of seeds of each variant."""
         return len(next(iter(self.variants.values())))
 
     @property
     def episodes(self) -> int:
-        """Episodes of each seed."""
+        """Number of episodes of each seed."""
         return self.first.episodes
 
     @property
@@ -70,11 +70,11 @@ def load_scores(paths: Sequence[Path]) -> list[Score]:
 
 
 def group_rows(scores: Sequence[Score]) -> list[Row]:
-    """Gather the scores by task, in the order in which the tasks first appear.
+    """Group scores by task, in the order in which the tasks first appear.
 
     Raises:
-        UserError: two files have the same task, variant and seed, or those of one task do not belong together (data
-            source, checkpoint, episodes, data score, seeds).
+        UserError: two files have the same task, variant and seed, or files of one task differ in data source,
+            checkpoint, episodes, data score or seeds.
     """
     tasks: dict[str, dict[str, dict[int, Score]]] = {}
     for score in scores:
@@ -91,16 +91,16 @@ def group_rows(scores: Sequence[Score]) -> list[Row]:
 
 
 def mean_and_standard_error(seeds: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Mean over seeds of each seed's mean over episodes, and the standard error of that mean.
+    """Compute the mean over seeds of each seed's mean over episodes, and its standard error.
 
-    The error is taken over seeds, not over all episodes: the episodes of a seed share one trained network, so they are
-    not independent, and pooling them would promise more certainty than there is about what another training scores.
+    The error is over seeds, not over all episodes: the episodes of a seed share one trained network, so they are not
+    independent, and pooling them would understate how much another training may differ.
 
     Args:
-        seeds: the episodes' values of each seed.
+        seeds: for each seed, the values of its episodes.
 
     Returns:
-        Mean, and standard error (sample deviation with n - 1, over sqrt n): NaN with one seed, which shows no spread.
+        Mean, and standard error (sample standard deviation with n - 1, over sqrt n); the error of one seed is NaN.
     """
     means = [statistics.fmean(episodes) for episodes in seeds]
     error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
@@ -108,7 +108,7 @@ def mean_and_standard_error(seeds: Sequence[Sequence[float]]) -> tuple[float, fl
 
 
 def describe(rows: Sequence[Row]) -> str:
-    """Say in plain words what the rows' scores are: the caption's part that every table and figure shares."""
+    """Describe the rows' scores in the words that the captions of all tables and figures share."""
     sources = sorted({row.data_source for row in rows})
     checkpoints = " or ".join(sorted({row.first.checkpoint for row in rows}))
     seeds, episodes = _span([row.seeds for row in rows]), _span([row.episodes for row in rows])

@@ -1,4 +1,4 @@
-"""The study of settings: what the network predicts, which estimator, how modulated, how strongly."""
+"""The study of settings: what the network predicts, the estimator, the weighting of levels, and λ_tr."""
 
 import statistics
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ _PANELS = {"simulator_error": "transition error against the simulator", "spread"
 
 
 def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Write the study: one row a task and setting, mean and standard error over seeds of every measure.
+    """Write the study: one row per task and setting, with mean and standard error over seeds of every measure.
 
     Args:
         scores: files of `evaluate`.
         consistency: files of `consistency`, for the same tasks, settings and seeds.
-        outputs: one file a format, by suffix, see `formats.write`; the figure has transition error, spread and score.
+        outputs: one file per format, chosen by suffix; see `formats.write`. The figure has transition error, spread
+            and score.
 
     Raises:
         UserError: the files do not belong together, or cannot be read or written.
@@ -35,8 +36,8 @@ def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Se
     }
     lines = [_line(row, variant, measured) for row in rows for variant in row.variants]
     caption = (
-        "What the network predicts - estimator - weight of levels - λ_tr; `plain` is Diffuser's training. No weights of"
-        f" eq. 11, no reward loss. {UNITS} {describe(rows)}"
+        "A setting names what the network predicts - estimator - weighting of levels - λ_tr; `plain` is Diffuser's"
+        f" training. Without eq. 11's weights and without the reward loss. {UNITS} {describe(rows)}"
     )
     write(outputs, Table("Which setting works", caption, lines, blocks(lines, MEASURES)), lambda: _draw(rows, lines))
 
@@ -70,7 +71,7 @@ def _draw(rows: Sequence[Row], lines: Sequence[dict[str, Any]]) -> Figure:
         own = [line for line in lines if line["task"] == row.task]
         for (measure, label), axes in zip(_PANELS.items(), axes_row, strict=True):
             for line in own:
-                if not line[measure]:  # the simulator of your own task cannot be put into a planned state
+                if not line[measure]:  # the simulator of a user's task cannot be set to a planned state
                     continue
                 plain = line["variant"].endswith("-plain")
                 axes.errorbar(

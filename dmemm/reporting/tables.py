@@ -1,4 +1,4 @@
-"""Tables 1 to 3 of the paper, and the few numbers that `dvc metrics` shows."""
+"""Tables 1 to 3 of the paper, and the averages that `dvc metrics` shows."""
 
 import csv
 import math
@@ -17,8 +17,8 @@ Cell = str | int | float | None
 Cells = dict[str, Cell]
 
 _TITLES = {1: "Locomotion", 2: "Mazes with a fixed goal (Maze2D) and with random goals (Multi2D)", 3: "Ablations"}
-_SUITES = {"table1": "locomotion", "table2": "mazes"}  # as `dvc exp show` heads its columns
-_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: ("dmemm", *ABLATIONS)}  # of every row
+_SUITES = {"table1": "locomotion", "table2": "mazes"}  # column headings of `dvc exp show`
+_VARIANTS = {1: ("diffuser", "dmemm"), 2: ("diffuser", "dmemm"), 3: ("dmemm", *ABLATIONS)}  # required in every row
 _HEADINGS = {
     "task": "Task",
     "data": "Data",
@@ -28,7 +28,7 @@ _HEADINGS = {
     "best_policy_score": "Its best policy",
     **NAMES,
 }
-# Variant → method in the published tables.
+# Variant → name of the method in the published tables.
 _PUBLISHED_NAMES = {
     **NAMES,
     "wo_weighting": "DMEMM-w/o-weighting",
@@ -37,8 +37,8 @@ _PUBLISHED_NAMES = {
     "wo_tr_guide": "DMEMM-w/o-tr-guide",
 }
 
-# Over a block of their own: these numbers are not this project's.
-_PUBLISHED = "Published scores, as the paper prints them: 5 seeds; it does not say what its ± is."
+# Published scores have their own block, because they are not this project's.
+_PUBLISHED = "Published scores, as the paper prints them: 5 seeds; it does not say what its ± means."
 
 Published = Mapping[tuple[int, str, str], tuple[float, float | None]]
 
@@ -48,14 +48,14 @@ def write_table(
 ) -> None:
     """Write Table 1 (locomotion), 2 (mazes) or 3 (ablations): rows in the order of the score files, then their average.
 
-    Published scores get columns only if a row's data source is d4rl, and cells only in such rows.
+    Published scores appear only in rows whose data source is d4rl, and have columns only if there is such a row.
 
     Args:
-        number: which table.
-        scores: score files of all the table's tasks, variants and seeds.
-        published: the paper's own scores, see `read_published`.
-        outputs: one file a format, by suffix, see `formats.write`.
-        long: output, optional: a line a task, variant, seed and way to execute the plans, CSV.
+        number: number of the table.
+        scores: score files of all tasks, variants and seeds of the table.
+        published: the paper's scores; see `read_published`.
+        outputs: one file per format, chosen by suffix; see `formats.write`.
+        long: optional CSV output with a line per task, variant, seed and way to execute the plans.
 
     Raises:
         UserError: the score files do not make up the table, or a file cannot be read or written.
@@ -83,7 +83,7 @@ def write_metrics(tables: Sequence[Path], output: Path) -> None:
 
     Args:
         tables: CSV files of `write_table`; the file's stem names the table.
-        output: JSON.
+        output: the JSON file.
 
     Raises:
         UserError: a file is not such a table, or cannot be read or written.
@@ -105,7 +105,7 @@ def read_published(path: Path) -> Published:
     """Read published scores: (table, task, method) → mean and what the paper prints after ±.
 
     Raises:
-        UserError: unreadable, a column missing, or a value that is not a number.
+        UserError: the file cannot be read, lacks a column, or has a value that is not a number.
     """
     published = {}
     for line in _read_csv(path, ("table", "task", "method", "mean", "plus_minus")):
@@ -116,7 +116,7 @@ def read_published(path: Path) -> Published:
 
 
 def _columns(number: int, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The table's variants; in Tables 1 and 2 the other methods come before them, as in the paper's."""
+    """Return the table's columns; in Tables 1 and 2 the other methods come first, as in the paper."""
     found = dict.fromkeys(variant for row in rows for variant in row.variants)
     methods = [variant for variant in found if variant in POLICIES and number < 3]
     return (*methods, *_VARIANTS[number])
@@ -140,7 +140,7 @@ def _check(number: int, row: Row, variants: Sequence[str]) -> None:
 
 
 def _cells(number: int, row: Row, variants: Sequence[str], published: Published | None) -> Cells:
-    """One row; None is an empty cell."""
+    """Return one row; None is an empty cell."""
     cells: Cells = {
         "task": row.task,
         "data": row.data_source,
@@ -166,9 +166,9 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
 
 
 def _average(lines: Sequence[Cells]) -> Cells:
-    """The mean of each column of scores, blank where a row has none: an average over other rows would mislead.
+    """Return the mean of each column of scores; it is empty if a row has no score, to avoid a misleading average.
 
-    It has no standard error, as the paper's has none: tasks are not draws from one distribution.
+    It has no standard error, as in the paper: tasks are not samples from one distribution.
     """
     average: Cells = dict.fromkeys(lines[0])
     for column in average:
@@ -179,7 +179,7 @@ def _average(lines: Sequence[Cells]) -> Cells:
 
 
 def _long(rows: Sequence[Row]) -> list[Cells]:
-    """Every seed's mean score under each way to execute its plans."""
+    """Return the mean score of every seed for each way to execute its plans."""
     lines: list[Cells] = []
     for row in rows:
         for score in (score for scores in row.variants.values() for score in scores):
@@ -193,13 +193,13 @@ def _long(rows: Sequence[Row]) -> list[Cells]:
 
 
 def _texts(line: Cells, variants: Sequence[str], best_policy: bool) -> dict[str, str]:
-    """Heading → cell, with a mean and its error in one, the highest mean in bold."""
+    """Map headings to cells; a cell has a mean and its error, and the highest mean is bold."""
     columns = ["task", "data", "seeds", "episodes", "data_score"]
     if best_policy:
         columns.append("best_policy_score")
     texts = {_HEADINGS[column]: _text(line[column]) for column in columns}
     means = {variant: _text(line[f"{variant}_mean"]) for variant in variants}
-    best = max(means.values(), key=float)  # as printed: what looks equal is bold together
+    best = max(means.values(), key=float)  # as printed, so that all means that look equal are bold
     for variant, mean in means.items():
         text = _with_error(mean, line, f"{variant}_standard_error")
         texts[_HEADINGS[variant]] = f"**{text}**" if mean == best else text
@@ -211,7 +211,7 @@ def _texts(line: Cells, variants: Sequence[str], best_policy: bool) -> dict[str,
 
 
 def _published_texts(line: Cells, variants: Sequence[str]) -> dict[str, str]:
-    """As `_texts`, of the published scores; nothing if the line has none."""
+    """Like `_texts`, for the published scores; empty if the line has none."""
     means = {variant: _text(line[f"{variant}_published_mean"]) for variant in variants}
     if not any(means.values()):
         return {}
@@ -242,7 +242,7 @@ def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     if missing:
         raise UserError(f"{path}: no column {missing[0]}; restore the file or make it again")
     if any(None in line or None in line.values() for line in lines):
-        raise UserError(f"{path}: a line has more or fewer cells than the head; restore the file or make it again")
+        raise UserError(f"{path}: a line has more or fewer cells than the header; restore the file or make it again")
     return lines
 
 

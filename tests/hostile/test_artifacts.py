@@ -114,7 +114,7 @@ RECORDS = [
     Case("consistency-table", "c.json", edit_json(spread=float("nan")), "c.json: spread: nan"),
     Case("guide", "g.json", text("[1]"), "g.json: [1] is not of type 'object'"),
     Case("guide", "g.json", edit_json(settings=[{}]), "g.json: settings.0: 'setting' is a required property"),
-    Case("guide", "g.json", edit_json(settings=[]), "g.json: settings: there are none"),
+    Case("guide", "g.json", edit_json(settings=[]), "g.json: settings: the list is empty"),
     Case("guide", "g.json", edit_json(episodes=7), "g.json: settings.0: not of 7 episodes"),
     Case("guide", "g.json", edit_json(data_source=...), "g.json: 'data_source' is a required property"),
     Case("metrics", "table1.csv", binary, "table1.csv: not valid CSV"),

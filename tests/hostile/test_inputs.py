@@ -164,7 +164,7 @@ def test_a_damaged_file_is_one_line_and_nothing_is_lost(
         (f"{COMMANDS['segment']} --set held_out=0b_", "held_out=0b_: the value is not valid YAML"),
         (f"{COMMANDS['segment']} --set held_out=.nan", "held_out: nan is not of type 'number'"),
         (f"{COMMANDS['dynamics']} --set mechanism_epochs=2.0", "mechanism_epochs: 2.0 is not of type 'integer'"),
-        ("curves --curves m.csv --mechanisms dynamics.csv --outputs t.png", "m.csv: not named by task and method"),
+        ("curves --curves m.csv --mechanisms dynamics.csv --outputs t.png", "m.csv: the path does not name task"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_nothing_is_lost(

@@ -40,7 +40,7 @@ def test_a_panel_has_a_line_for_each_variant_with_that_loss(tmp_path: Path) -> N
     ("text", "said"),
     [
         ("step,total\n1,2\n", "no column wdiff"),
-        (f"{HEAD}1,2,3,4,5\n", "1 rows, its other seeds have 2"),
+        (f"{HEAD}1,2,3,4,5\n", "1 rows, but other seeds have 2"),
         (f"{HEAD}1,2\n", "cannot read"),
     ],
 )

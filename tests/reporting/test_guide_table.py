@@ -73,7 +73,7 @@ def test_settings_are_sorted_and_the_best_is_told(tmp_path: Path) -> None:
     assert rows[0]["best_is_better"] == rows[2]["best_is_better"] == "" and float(rows[1]["best_is_better"]) > 0.9
     text = (tmp_path / "guide.md").read_text()
     assert "hopper-medium, dmemm. Best: objective return, candidates 16, alpha 0.001. Better than params.yaml's" in text
-    assert "8 episodes spent" in text and "failed" in text and "Data source: local." in text
+    assert "8 episodes used" in text and "failed" in text and "Data source: local." in text
     assert (tmp_path / "guide.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -90,7 +90,7 @@ def test_of_equal_settings_that_of_params_yaml_is_the_best_and_one_seed_has_no_e
 def test_where_no_knob_plays_a_part_there_is_one_setting(tmp_path: Path) -> None:
     one = {"setting": {"alpha": None}, "scores": [1.0, 2.0], "plans": 1, "planning_seconds": 0.1}
     write_guide([write_record(tmp_path / "0.json", [None] * 3, 0, settings=[one])], outputs(tmp_path))
-    assert "Best: any, none plays a part, as in params.yaml. 2 episodes spent." in (tmp_path / "guide.md").read_text()
+    assert "Best: any, none has an effect, as in params.yaml. 2 episodes used." in (tmp_path / "guide.md").read_text()
 
 
 def test_tasks_and_variants_are_ranked_by_themselves(tmp_path: Path) -> None:

@@ -55,6 +55,6 @@ def test_what_was_not_measured_is_empty(tmp_path):
 
 
 def test_seeds_must_be_the_same(tmp_path):
-    with pytest.raises(UserError, match=r"maze2d-umaze: dmemm has seeds \[1\], diffuser others"):
+    with pytest.raises(UserError, match=r"maze2d-umaze: dmemm has seeds \[1\], but diffuser has others"):
         written(tmp_path, [record("diffuser", 0, 0.1), record("dmemm", 1, 0.1)])
     assert not (tmp_path / "c.csv").exists()

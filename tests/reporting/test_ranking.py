@@ -45,5 +45,5 @@ def test_ranks_are_among_the_methods_that_have_both_scores(tmp_path: Path, write
 def test_nothing_published_says_so(tmp_path: Path, write_score: Any) -> None:
     (tmp_path / "published.csv").write_text(HEAD + "1,hopper-medium,BC,9,\n")
     scores = [write_score("hopper-medium", variant, 0, [1.0]) for variant in ("bc", "rvs")]
-    with pytest.raises(UserError, match=r"published\.csv: no task of these scores has published ones of two methods"):
+    with pytest.raises(UserError, match=r"published\.csv: no published scores of two methods on a task of these"):
         write_ranking(scores, tmp_path / "published.csv", [tmp_path / "r.csv"])
