@@ -1,16 +1,31 @@
 """The whole pipeline on tiny settings: raw data to tables, both tools agreeing throughout."""
 
 import csv
+import hashlib
 import json
 import re
+import shlex
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from ..checkout import ROOT
+from .conftest import TINY, Project, is_clean
 
 # What a changed lambda_tr affects: networks trained with it, their scores and plans, the tables and figures of those.
 # Diffuser, wo_lambda_tr and the points that fix lambda_tr are not among them.
 TABLES = ["table1", "table2", "table3", "intervals", "training", "figure1", "curves", "metrics", "consistency_table"]
 LAMBDA_TR_JOBS = {"train": 5, "evaluate": 7, "consistency": 5, **dict.fromkeys(TABLES, 1)}
 LAMBDA_TR_NETWORKS = ["dmemm", "wo_weighting", "wo_lambda_rd", "lambda_rd=0.5"]
+
+
+PUBLISH = (ROOT / "docs/publish.md").read_text().replace("hopper-medium-replay", "hopper-medium-expert")
+PLAN = """import dmemm, numpy; print(dmemm.Planner.load({!r}).plan(numpy.zeros(11)).actions.tolist())"""
 
 
 def rows(built, name):
@@ -59,6 +74,71 @@ def test_lambda_tr_affects_its_own_jobs_and_nothing_else(built):
     trained = set(re.findall(r"output: results/models/\S+-\S+/(\S+)/seed0", built.run("snakemake", "--dry-run")))
     assert trained == set(LAMBDA_TR_NETWORKS)
     built.run("git", "checkout", "params.yaml")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server of files that lists no folder."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(403)
+
+
+@pytest.fixture(scope="module")
+def served(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a web server, to which the results are published by the commands of docs/publish.md."""
+    folder = tmp_path_factory.mktemp("served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ours = {"https://example.org/dmemm": f"http://127.0.0.1:{server.server_port}", "/srv/www/dmemm": str(folder)}
+        for line in re.findall(r"^dvc (?:remote .*|push)$", PUBLISH, re.M):
+            built.run(*(ours.get(word, word) for word in shlex.split(line, comments=True)))
+        built.commit("published")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("NO_PROXY", "*")
+            yield folder
+        server.shutdown()
+
+
+def digests(project: Project) -> dict[str, str]:
+    """Each file of data/ and results/ that DVC versions, with its digest."""
+    names = project.run("git", "ls-files", "--others", "--ignored", "--exclude-standard", "data", "results").split()
+    return {
+        name: hashlib.sha256((project.folder / name).read_bytes()).hexdigest()
+        for name in names
+        if name != "results/report.html"
+    }
+
+
+def test_published_results_are_pulled_from_a_web_server_and_nothing_reruns(built, served, tmp_path):
+    clone = built.clone(tmp_path / "clone")
+    table = built.folder / "results/table1.csv"
+    (remote,) = (path for path in served.rglob("*") if path.is_file() and path.read_bytes() == table.read_bytes())
+    remote.chmod(0o644)
+    remote.write_bytes(table.read_bytes().replace(b"hopper", b"HOPPER"))
+    clone.run("dvc", "pull", "results/table1.csv", fails=True)
+    assert not (clone.folder / "results/table1.csv").exists()
+    remote.write_bytes(table.read_bytes())
+    clone.run("dvc", "pull")
+    assert digests(clone) == digests(built) and len(digests(clone)) > 100
+    assert clone.planned() == {} and is_clean(clone)
+    plan = "python", "-c", PLAN.format("hopper-medium-expert")
+    assert clone.run(*plan) == built.run(*plan)
+
+
+def test_one_planner_is_pulled_with_what_it_was_made_from(built, served, tmp_path):
+    clone, target = built.clone(tmp_path / "clone"), "results/pictures/dmemm/hopper-medium-expert/seed0.png"
+    pull, save = re.search(r"^(dvc pull results/.*)\n(python .*)$", PUBLISH, re.M).groups()
+    clone.run("bash", "-c", pull)
+    assert [path.name for path in (clone.folder / "results").rglob("seed*")] == ["seed0.safetensors"]
+    assert clone.planned(target) == {"pictures": 1}
+    clone.run("bash", "-c", save)
+    actions = json.loads(clone.run("python", "-c", PLAN.format("planner")))
+    assert [len(actions), len(actions[0])] == [TINY["horizon"]["locomotion"], 3]
+    clone.set(lambda_tr=0.2)
+    assert clone.planned(target).items() >= {"train": 1, "pictures": 1}.items()
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 
 import pytest
 
@@ -185,6 +186,19 @@ def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
     assert clone.planned() == {}
     clone.set(alpha=0.5)
     assert clone.planned() == SCORES | PLANS
+
+
+def test_clone_and_pull_of_one_table(hollow, tmp_path):
+    for name in ("data", "results", ".snakemake"):
+        shutil.rmtree(hollow.folder / name)
+    (hollow.folder / "dvc.lock").unlink()
+    hollow.run("snakemake", "--quiet", "all", "--", "results/table1.csv")
+    hollow.share(tmp_path / "remote")
+    clone = hollow.clone(tmp_path / "clone")
+    assert "results/table2.csv" in clone.run("dvc", "pull", fails=True)
+    clone.run("dvc", "pull", "--allow-missing")
+    assert clone.planned("results/table1.csv") == {}
+    assert "changed command" in clone.run("dvc", "status", "train")
 
 
 def test_what_is_not_there_is_not_missed_but_not_taken_for_current_either(hollow):
