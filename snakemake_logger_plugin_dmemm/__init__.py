@@ -24,7 +24,8 @@ class LogHandler(LogHandlerBase):
     writes_to_stream = True
     writes_to_file = has_formatter = has_filter = needs_rulegraph = False
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Choose between the view and the lines."""
         settings = self.common_settings
         stream = sys.stdout if settings.stdout else sys.stderr
         self.lines = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream)

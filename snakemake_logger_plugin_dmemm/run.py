@@ -1,15 +1,19 @@
 """What a run of Snakemake has done, what it does and what is left, and how long that takes."""
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
+
+BAR = re.compile(r"(\d+%)\|.*\[[\d:]+<([\d:]+)")  # of dmemm.progress
 
 
 @dataclass
@@ -20,6 +24,19 @@ class Job:
     wildcards: Mapping[str, str]
     log: list[str]
     start: float
+
+    def bar(self) -> tuple[str, str] | None:
+        """Return the share done and the time left by the last bar in the job's log, such as 28% and 03:48."""
+        with suppress(OSError, IndexError):
+            share, left = BAR.findall(Path(self.log[0]).read_text(errors="replace")[-4000:])[-1]
+            return share, left
+        return None
+
+    def rest(self, now: float, expected: float) -> float:
+        """Return the seconds left: of those expected for such a job, and no fewer than its bar says."""
+        bar = self.bar()
+        by_bar = reduce(lambda seconds, part: 60 * seconds + int(part), bar[1].split(":"), 0) if bar else 0
+        return max(expected - (now - self.start), by_bar)
 
 
 @dataclass
@@ -59,14 +76,15 @@ class Run:
         """Return about how many seconds are left, and whether that is about all; None if most of it is not known.
 
         A job takes what its rule's jobs took on average, in this run or else in earlier ones. The jobs side by side
-        share the work left, and the end is no earlier than that of a job at work.
+        share the work left, and the end is no earlier than that of each at work.
         """
         jobs = self.total - self.done
         times = {rule: fmean(known) for rule in jobs if (known := self.seconds.get(rule) or self.earlier.get(rule))}
         unknown = sum(jobs[rule] for rule in jobs if rule not in times)
         if unknown > jobs.total() / 2:
             return None
-        rest = [max(times.get(job.rule, 0) - (self.clock() - job.start), 0) for job in list(self.running.values())]
-        work = sum(times[rule] * jobs[rule] for rule in times) + sum(rest)
-        work -= sum(times.get(job.rule, 0) for job in list(self.running.values()))
+        running = list(self.running.values())
+        rest = [job.rest(self.clock(), times.get(job.rule, 0)) for job in running]
+        to_begin = jobs - Counter(job.rule for job in running)
+        work = sum(seconds * to_begin[rule] for rule, seconds in times.items()) + sum(rest)
         return max([work / self.side_by_side, *rest]), unknown <= jobs.total() / 10

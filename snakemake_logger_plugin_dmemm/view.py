@@ -1,11 +1,9 @@
 """Draws a run in the terminal, once a second."""
 
-import re
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,17 +15,18 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_dmemm.run import Job, Run
 
-BAR = re.compile(r"(\d+%)\|.*\[[\d:]+<([\d:]+)")  # of dmemm.progress
-
 
 class View:
     """Jobs done and left, the time until the end, and what each job at work does."""
 
-    def __init__(self, nocolor: bool) -> None:  # noqa: D107
+    def __init__(self, nocolor: bool) -> None:
+        """Draw nothing yet."""
         self.run, self.ended = Run(), False
         self.start = self.run.clock()
         self.console = Console(stderr=True, no_color=nocolor or None, highlight=False)
-        self.live = Live(console=self.console, get_renderable=self.draw, refresh_per_second=1)
+        self.live = Live(
+            get_renderable=self.draw, refresh_per_second=1, console=self.console, redirect_stdout=sys.stdout.isatty()
+        )
 
     def take(self, event: LogEvent | None, about: Mapping[str, Any]) -> None:
         """Take what an event tells; draw from the plan of the run until its last job."""
@@ -75,8 +74,5 @@ class View:
 def line(job: Job) -> tuple[str, str, str, str]:
     """Return a job's rule, its wildcards, since when it runs, and what the last bar in its log says."""
     name = " ".join(f"seed {value}" if key == "seed" else value for key, value in job.wildcards.items())
-    progress = ""
-    with suppress(OSError, IndexError):
-        share, left = BAR.findall(Path(job.log[0]).read_text(errors="replace")[-4000:])[-1]
-        progress = f"{share}, {left} left"
+    progress = "{}, {} left".format(*bar) if (bar := job.bar()) else ""
     return job.rule, name, time.strftime("since %H:%M:%S", time.localtime(job.start)), progress
