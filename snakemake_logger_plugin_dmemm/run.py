@@ -79,7 +79,9 @@ class Run:
         share the work left, and the end is no earlier than that of each at work.
         """
         jobs = self.total - self.done
-        times = {rule: fmean(known) for rule in jobs if (known := self.seconds.get(rule) or self.earlier.get(rule))}
+        known = {rule: self.seconds.get(rule) or self.earlier.get(rule) for rule in jobs}
+        times = {rule: fmean(seconds) for rule, seconds in known.items() if seconds}
+        times |= {rule: 0.0 for rule in jobs if rule.startswith("all")}  # they only gather
         unknown = sum(jobs[rule] for rule in jobs if rule not in times)
         if unknown > jobs.total() / 2:
             return None

@@ -50,37 +50,40 @@ def test_time_left_is_that_of_the_jobs_left_in_this_run_or_else_in_earlier_ones(
         (tmp_path / path).write_text(text)
     now = 1000.0
     run = Run(clock=lambda: now, logs=tmp_path)
-    run.take(LogEvent.RUN_INFO, {"stats": {"train": 4, "evaluate": 4, "all": 1, "total": 9}})
-    assert run.left() is None  # 5 of 9 jobs unknown
+    run.take(LogEvent.RUN_INFO, {"stats": {"train": 6, "evaluate": 4, "all": 1, "total": 11}})
+    assert run.left() is None  # 6 of 11 jobs unknown
     start(run, 1, "train")
     start(run, 2, "train")
     now += 100
     run.take(LogEvent.JOB_FINISHED, {"job_id": 1})
-    # Two trainings to begin and one that ought to end now, four evaluations of 40 s, by two; `all` is an eighth.
-    assert run.left() == (pytest.approx((2 * 100 + 0 + 4 * 40) / 2), False)
+    # Four trainings to begin and one that ought to end now, four evaluations of 40 s, by two.
+    assert run.left() == (pytest.approx((4 * 100 + 0 + 4 * 40) / 2), True)
     start(run, 3, "evaluate")
     now += 20
     run.take(LogEvent.JOB_FINISHED, {"job_id": 2})  # after 120 s: 110 s on average
-    assert run.left() == (pytest.approx((2 * 110 + 3 * 40 + 20) / 2), False)
+    assert run.left() == (pytest.approx((4 * 110 + 3 * 40 + 20) / 2), True)
     now += 30
     run.take(LogEvent.JOB_FINISHED, {"job_id": 3})  # after 50 s, which counts instead of what earlier runs took
-    assert run.left() == (pytest.approx((2 * 110 + 3 * 50) / 2), False)
-    for job, rule in enumerate(["evaluate"] * 3 + ["train"] * 2, start=4):
+    assert run.left() == (pytest.approx((4 * 110 + 3 * 50) / 2), True)
+    for job, rule in enumerate(["evaluate"] * 3 + ["train"] * 4, start=4):
         start(run, job, rule)
     now += 10
-    assert run.left() == (pytest.approx(110 - 10), False)  # of five side by side, the longest
-    for job in (4, 5, 6, 7):
+    assert run.left() == (pytest.approx(110 - 10), True)  # of seven side by side, the longest
+    for job in range(4, 10):
         run.take(LogEvent.JOB_FINISHED, {"job_id": job})
-    run.take(LogEvent.JOB_ERROR, {"jobid": 8})
-    assert run.failed == {8} and not run.running
-    assert run.done == {"train": 3, "evaluate": 4}
+    run.take(LogEvent.JOB_ERROR, {"jobid": 10})
+    assert run.failed == {10} and not run.running
+    assert run.done == {"train": 5, "evaluate": 4}
 
 
-def test_a_rule_without_a_known_time_counts_as_nothing_if_it_is_a_tenth(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "left"), [(1, (540.0, True)), (2, (540.0, False)), (9, (540.0, False)), (10, None)]
+)
+def test_jobs_without_a_known_time_count_as_nothing(tmp_path: Path, unknown: int, left: object) -> None:
     (tmp_path / "train.tsv").write_text(BENCHMARK.format(60.0))
     run = Run(clock=lambda: 0.0, logs=tmp_path)
-    run.take(LogEvent.RUN_INFO, {"stats": {"train": 9, "all": 1, "total": 10}})
-    assert run.left() == (540.0, True)
+    run.take(LogEvent.RUN_INFO, {"stats": {"train": 9, "evaluate": unknown, "total": 9 + unknown}})
+    assert run.left() == left
 
 
 def test_a_job_at_work_takes_no_less_than_its_bar_says(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_terminal_shows_what_runs_what_is_left_and_until_when(tmp_path: Path) 
     (tmp_path / "wait").touch()
     run = Terminal(tmp_path)
     wait_for(lambda: len(re.findall("40%, 00:03 left", run.text)) >= 2)
-    assert re.search(r"0 of 3 jobs done in 0:\d\d:\d\d; at least 10 min left, until (\w+ )?\d\d:\d\d", run.text)
+    assert re.search(r"0 of 3 jobs done in 0:\d\d:\d\d; about 10 min left, until (\w+ )?\d\d:\d\d", run.text)
     assert re.search(r"train maze seed 7 +since \d\d:\d\d:\d\d 40%, 00:03 left", run.text)
     assert re.search(r"train hopper seed 7 +since \d\d:\d\d:\d\d 40%, 00:03 left", run.text)
     assert "train 0/2, all 0/1" in run.text
