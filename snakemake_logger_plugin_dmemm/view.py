@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -45,7 +45,7 @@ class View:
         self.ended = True
         self.live.stop()
 
-    def draw(self) -> Table:
+    def draw(self) -> RenderableType:
         """Return the view; what is too high for the terminal is cut off below."""
         run, table = self.run, Table.grid()
         total, done = run.total.total(), run.done.total()
@@ -53,11 +53,10 @@ class View:
         table.add_row(Text(f"{done} of {total} jobs done in {timedelta(seconds=int(run.clock() - self.start))}{end}"))
         table.add_row(ProgressBar(total=max(total, 1), completed=done, width=min(self.console.width, 80)))
         table.add_row(Text(", ".join(f"{rule} {run.done[rule]}/{jobs}" for rule, jobs in run.total.items())))
-        if not self.ended:
-            table.add_row(jobs := Table.grid(padding=(0, 1)))
-            for job in list(run.running.values()):
-                jobs.add_row(*line(job))
-        return table
+        at_work = Table.grid(padding=(0, 1))
+        for job in list(run.running.values()):
+            at_work.add_row(*line(job))
+        return table if self.ended else Group(table, at_work, "")  # in the last line there is room for ^C
 
     def until(self) -> str:
         """Say when the run ends."""
