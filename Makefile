@@ -61,7 +61,7 @@ report: install
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Lint, types, tests: of the project, not of modules that a user has put beside it.
-CODE := benchmarks dmemm docs tests workflow
+CODE := benchmarks dmemm docs snakemake_logger_plugin_dmemm tests workflow
 test: install methods
 	ruff format --check $(CODE)
 	ruff check $(CODE)

@@ -203,7 +203,8 @@ def small(tmp_path: Path, built_small: Project) -> Project:
 
 def new_small(folder: Path) -> Project:
     project = Project(folder)
-    copy_tracked(folder, "params.yaml", ".dvcignore", ".gitignore", "workflow", "dmemm", "profiles", "tasks")
+    code = ("dmemm", "snakemake_logger_plugin_dmemm", "workflow")
+    copy_tracked(folder, *code, "params.yaml", ".dvcignore", ".gitignore", "profiles", "tasks")
     shutil.copy2(Path(__file__).with_name("small.smk"), project.folder / "Snakefile")
     shutil.copy2(Path(__file__).with_name("slow.py"), project.folder)
     shutil.copy2(Path(__file__).with_name("small.dvc.yaml"), project.folder / "dvc.yaml")
