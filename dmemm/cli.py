@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage. `dmemm STAGE --help` says what it reads and writes."""
+"""The command line, with one subcommand for each stage. `dmemm STAGE --help` says what the stage reads and writes."""
 
 import argparse
 import sys
@@ -43,12 +43,12 @@ _READS = {
     "plan-value": ("value of noisy plans, of `plan-value`", _path("plan_value")),
     "model": ("trained weights, of `train`", _path("model")),
     "statistics": ("the data set's statistics, of `download`", _path("statistics")),
-    "published": ("the paper's own numbers, CSV", "workflow/resources/published.csv"),
+    "published": ("the scores that the paper reports, CSV", "workflow/resources/published.csv"),
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency`", _CONSISTENCY),
-    "curves": ("losses along training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
+    "curves": ("losses during training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
     "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`", f"results/dynamics/{_TASK}.csv"),
-    "records": ("steps and time, of `train`", f"results/training/{_TASK}/dmemm/seed0.json"),
+    "records": ("gradient steps and time, of `train`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "calibrations": ("scores of each setting, of `calibrate`", f"results/calibrate/dmemm/{_TASK}/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
 }
@@ -62,7 +62,7 @@ Files = Mapping[str, tuple[str, str]]
 
 def _outputs(stem: str, *kinds: str) -> Files:
     paths = " ".join(f"results/{stem}.{kind}" for kind in kinds)
-    return {"outputs": (f"one file a format, by suffix; formats: {', '.join(kinds)}", paths)}
+    return {"outputs": (f"one file for each format, told by its suffix; formats: {', '.join(kinds)}", paths)}
 
 
 def _stage(
@@ -90,11 +90,11 @@ def _stage(
     if parameters:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
         parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
-                            help=f"instead of params.yaml's value; keys: {', '.join(parameters)}")  # fmt: skip
+                            help=f"use VALUE instead of params.yaml's; keys: {', '.join(parameters)}")  # fmt: skip
         command += f" {_TASK}"
     if of_method:
         parser.add_argument("method", help=f"{', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")
-        parser.add_argument("seed", type=int, help="of everything random")
+        parser.add_argument("seed", type=int, help="seed of all random numbers")
         command += " dmemm 0"
     lines = [f"{command} {example}".rstrip()]
     files: Files = {option: _READS[option] for option in (*reads, *optional)}
@@ -141,8 +141,8 @@ def parser() -> argparse.ArgumentParser:
         subcommands, "train", parameters=TrainConfig.parameters() + MethodConfig.parameters(), of_method=True,
         reads=["raw"], optional=["segments", "dynamics", "reward"],
         writes={"output": ("averaged weights, safetensors", _path("model")),
-                "curve": ("losses along training, CSV", _READS["curves"][1]),
-                "report": ("steps and time, JSON", _READS["records"][1])},
+                "curve": ("losses during training, CSV", _READS["curves"][1]),
+                "report": ("gradient steps and time, JSON", _READS["records"][1])},
     )  # fmt: skip
     _stage(
         subcommands, "evaluate", parameters=EvaluateConfig.parameters(), of_method=True,
@@ -162,9 +162,9 @@ def parser() -> argparse.ArgumentParser:
     _stage(
         subcommands, "pictures", parameters=EvaluateConfig.parameters(), of_method=True,
         reads=["model"], optional=planning,
-        writes={"output": ("plans and paths, PNG", f"{pictures}.png"),
-                "denoising": ("a plan from noise to clean, PNG", f"{pictures}.denoising.png"),
-                "animation": ("plan and rollout, GIF", f"{pictures}.gif"),
+        writes={"output": ("plans and the paths taken, PNG", f"{pictures}.png"),
+                "denoising": ("the denoising of a plan, PNG", f"{pictures}.denoising.png"),
+                "animation": ("animation of a plan and its execution, GIF", f"{pictures}.gif"),
                 "page": ("all of them on one page, HTML", f"{pictures}.html")},
     )  # fmt: skip
     stage = _stage(
@@ -172,12 +172,12 @@ def parser() -> argparse.ArgumentParser:
         reads=["scores", "published"], writes=_outputs("table1", *_TABLES),
     )  # fmt: skip
     stage.add_argument("number", type=int, choices=(1, 2, 3))
-    stage.add_argument("--long", type=Path, help="a line a seed and way to execute the plans, CSV")
+    stage.add_argument("--long", type=Path, help="scores by seed and by how plans are executed, CSV")
     stage = _stage(
         subcommands, "figure", example="--params lambda_tr=0.1 lambda_rd=0.05",
         reads=["scores"], writes=_outputs("figure1", *_FIGURES),
     )  # fmt: skip
-    stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="lambda_tr=, lambda_rd= of dmemm")
+    stage.add_argument("--params", nargs=2, required=True, metavar="KEY=VALUE", help="the values of the variant dmemm")
     for name, reads, stem, kinds in (
         ("ranking", ["scores", "published"], "ranking", _TABLES),
         ("intervals", ["scores"], "intervals", _TABLES),

@@ -1,4 +1,4 @@
-"""What each subcommand does: its arguments and parameters, handed to the stage. The docstrings are the help's text."""
+"""What each subcommand does: hand its arguments and parameters to the stage. The docstrings are shown by `--help`."""
 
 import argparse
 import os
@@ -64,14 +64,14 @@ def _planner(arguments: argparse.Namespace) -> Method:
 
 
 def download(arguments: argparse.Namespace) -> None:
-    """Fetch or make a data set and check it."""
+    """Download or generate a data set, and check it."""
     from dmemm.data.download import download
 
     download(*_resolve(arguments, DownloadConfig), arguments.output, arguments.statistics)
 
 
 def segment(arguments: argparse.Namespace) -> None:
-    """Index the windows of a data set."""
+    """Cut a data set into windows of one horizon."""
     from dmemm.data.segments import segment
 
     segment(*_resolve(arguments, SegmentConfig), arguments.raw, arguments.output)
@@ -127,7 +127,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Act in the environment, planners under guidance (eq. 13)."""
+    """Score a method in its environment; planners sample under guidance (eq. 13)."""
     from dmemm.evaluation.evaluate import evaluate
 
     method = get_method(arguments.method)
@@ -136,7 +136,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def consistency(arguments: argparse.Namespace) -> None:
-    """Compare plans with what happens."""
+    """Measure how well plans agree with the ensemble and the simulator."""
     from dmemm.evaluation.consistency import consistency
 
     method = get_method(arguments.method)
@@ -145,7 +145,7 @@ def consistency(arguments: argparse.Namespace) -> None:
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
-    """Try other settings of the guide."""
+    """Score settings of the guide on episodes that no table uses."""
     from dmemm.evaluation.calibrate import calibrate
 
     method = _planner(arguments)
@@ -154,7 +154,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
 
 
 def pictures(arguments: argparse.Namespace) -> None:
-    """Draw plans and what happened."""
+    """Draw plans and the paths that were taken."""
     from dmemm.evaluation.pictures import pictures
 
     method = _planner(arguments)
@@ -173,21 +173,21 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def ranking(arguments: argparse.Namespace) -> None:
-    """Compare the methods' order with the published one."""
+    """Compare the ranking of the methods with the published one."""
     from dmemm.reporting.ranking import write_ranking
 
     write_ranking(arguments.scores, arguments.published, arguments.outputs)
 
 
 def intervals(arguments: argparse.Namespace) -> None:
-    """Compare variants over all tasks and seeds."""
+    """Compare variants over all tasks and seeds, with confidence intervals."""
     from dmemm.reporting.intervals import write_intervals
 
     write_intervals(arguments.scores, arguments.outputs)
 
 
 def training(arguments: argparse.Namespace) -> None:
-    """Compare what the methods' trainings took."""
+    """List what the training of each method took, beside its score."""
     from dmemm.reporting.cost import write_training
 
     write_training(arguments.records, arguments.scores, arguments.outputs)
@@ -201,42 +201,42 @@ def figure(arguments: argparse.Namespace) -> None:
 
 
 def curves(arguments: argparse.Namespace) -> None:
-    """Draw the losses along training."""
+    """Draw learning curves."""
     from dmemm.reporting.curves import write_curves
 
     write_curves(arguments.curves, arguments.mechanisms, arguments.outputs)
 
 
 def study(arguments: argparse.Namespace) -> None:
-    """Compare the method's choices."""
+    """Compare the choices of the transition loss."""
     from dmemm.reporting.study import write_study
 
     write_study(arguments.scores, arguments.consistency, arguments.outputs)
 
 
 def guide(arguments: argparse.Namespace) -> None:
-    """Compare the guide's settings."""
+    """Compare the settings of the guide."""
     from dmemm.reporting.guide import write_guide
 
     write_guide(arguments.calibrations, arguments.outputs)
 
 
 def consistency_table(arguments: argparse.Namespace) -> None:
-    """Compare the variants' plans."""
+    """Compare the errors of the variants' plans."""
     from dmemm.reporting.plan_errors import write_consistency
 
     write_consistency(arguments.consistency, arguments.outputs)
 
 
 def metrics(arguments: argparse.Namespace) -> None:
-    """Collect the tables' averages for `dvc metrics`."""
+    """Collect the averages of the tables for `dvc metrics`."""
     from dmemm.reporting.tables import write_metrics
 
     write_metrics(arguments.tables, arguments.output)
 
 
 def setting(arguments: argparse.Namespace) -> None:
-    """Put a setting's values into params.yaml."""
+    """Write the values of a setting into params.yaml."""
     from dmemm.settings import apply_setting
 
     apply_setting(arguments.name, Path("params.yaml"))
