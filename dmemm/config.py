@@ -15,7 +15,10 @@ Params = Mapping[str, Any]
 
 # A goal is in the plan, so nothing is maximised.
 _WITHOUT_A_GOAL = ("objective", "discount", "termination_penalty")
-_MODELS = {"reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",)}
+_MODELS = {
+    "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "rollout": ("dynamics", "value"),
+    "plan_value": ("plan_value",),
+}  # fmt: skip
 
 
 def check_params(params: Any, source: str) -> Params:
@@ -198,7 +201,7 @@ class TrainConfig(StageConfig):
 class EvaluateConfig(StageConfig):
     """Stage 6: planning under dual guidance."""
 
-    objective: Literal["reward", "return", "value", "plan_value"]
+    objective: Literal["reward", "return", "value", "rollout", "plan_value"]
     discount: float
     termination_penalty: float
     veto: float
@@ -215,7 +218,7 @@ class EvaluateConfig(StageConfig):
     def models(self, task: Task) -> tuple[str, ...]:
         """Return the names of the models that planning needs beside the network."""
         transition = ("dynamics",) if self.lambda_guide > 0 or self.veto > 0 else ()
-        return transition if task.has_goal else (*transition, *_MODELS[self.objective])
+        return transition if task.has_goal else tuple(dict.fromkeys((*transition, *_MODELS[self.objective])))
 
 
 @dataclass(frozen=True)

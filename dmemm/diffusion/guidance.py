@@ -20,14 +20,15 @@ class Guide:
     """What plans are drawn towards and chosen by.
 
     The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
-    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error.
+    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error; with
+    the objective `rollout`, whose states are T̂'s own, less `veto` times the disagreement of T̂'s members about them.
 
     Attributes:
         action_dim: size of a.
         outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
-        dynamics: T̂; None where λ and `veto` are 0.
+        dynamics: T̂; None where λ and `veto` are 0 and nothing is predicted.
         lambda_guide: λ.
-        veto: weight of the transition error in the choice.
+        veto: weight of the transition error, or of the disagreement, in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
     """
 
@@ -57,11 +58,13 @@ class Guide:
 
     def merit(self, tau: Tensor) -> Tensor:
         """By which clean plans are chosen, shape (batch,)."""
-        value = self.objective(tau)
-        if self.veto > 0:
-            assert self.dynamics is not None
-            value = value - self.veto * transition_error(tau, self.action_dim, self.dynamics)
-        return value
+        if self.veto == 0:
+            return self.objective(tau)
+        assert self.dynamics is not None
+        if self._predicts:
+            states, disagreement = self._rollout(tau)
+            return self._of_clean(tau, states) - self.veto * disagreement
+        return self.objective(tau) - self.veto * transition_error(tau, self.action_dim, self.dynamics)
 
     def gradient(self, sample: Tensor, tau: Tensor, k: Tensor) -> Tensor:
         """The g of eq. 13, of the shape of `tau`.
@@ -78,11 +81,22 @@ class Guide:
             gradient = gradient + _slope(lambda x: plan_value(x, k), tau)
         return gradient
 
-    def _of_clean(self, tau: Tensor) -> Tensor:
+    @property
+    def _predicts(self) -> bool:
+        return self.outcome is not None and self.outcome.objective == "rollout"
+
+    def _rollout(self, tau: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.dynamics is not None
+        return self.dynamics.rollout(tau[:, 0, self.action_dim :], tau[..., : self.action_dim])
+
+    def _of_clean(self, tau: Tensor, predicted: Tensor | None = None) -> Tensor:
+        """The objective, J left out; `predicted`: the states of `rollout`, if they are known already."""
         s, a = tau[..., self.action_dim :], tau[..., : self.action_dim]
         value = tau.new_zeros(len(tau))
         if self.outcome is not None:
-            value = value + self.outcome(s, a)
+            if self._predicts and predicted is None:
+                predicted, _ = self._rollout(tau)
+            value = value + self.outcome(s if predicted is None else predicted, a)
         if self.lambda_guide > 0:
             assert self.dynamics is not None
             log_likelihood = self.dynamics.log_likelihood(s[:, :-1], a[:, :-1], s[:, 1:])

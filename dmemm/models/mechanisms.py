@@ -111,6 +111,24 @@ class DynamicsEnsemble(Mechanism):
         mean = self.outputs(flat_s, flat_a, self.observation_dim).mean(dim=0, dtype=s.dtype)
         return s + (mean * self.target_scale + self.target_mean).view_as(s)
 
+    def rollout(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the states that actions lead to, each from the expected state before it.
+
+        Args:
+            s: the first states, shape (batch, observation_dim).
+            a: shape (batch, horizon, action_dim); the last action leads beyond the horizon and is not taken.
+
+        Returns:
+            The states, the first one included, shape (batch, horizon, observation_dim); and the disagreement of the
+            members, shape (batch,): the variance of their predictions, summed over entries and transitions.
+        """
+        states, disagreement = [s], s.new_zeros(len(s))
+        for action in a[:, :-1].unbind(dim=1):
+            change = self.outputs(states[-1], action, self.observation_dim) * self.target_scale
+            disagreement = disagreement + change.var(dim=0, correction=0).sum(dim=-1)
+            states.append(states[-1] + change.mean(dim=0) + self.target_mean)
+        return torch.stack(states, dim=1), disagreement
+
     def log_likelihood(self, s: Tensor, a: Tensor, s_next: Tensor) -> Tensor:
         """The log T̂(s' | s, a), the density of the members' mixture, shape (...), in normalised units of s'."""
         shape = s.shape[:-1]

@@ -29,9 +29,9 @@ def make_guide(
     for name in config.models(task):
         if given[name] is None:
             stage = name.replace("_", "-")
-            needs = "transition guidance and the veto need"
-            if name != "dynamics":
-                needs = f"objective {config.objective} needs"
+            needs = f"objective {config.objective} needs"
+            if name == "dynamics" and config.objective != "rollout":
+                needs = "transition guidance and the veto need"
             raise UserError(f"--{stage}: {needs} it; give the weights that `dmemm {stage}` wrote")
     action_dim = model.action_dim
     if task.has_goal:  # the data's reward knows its own goals only

@@ -30,7 +30,8 @@ class Planner:
         task: the task that the models were trained for.
         config: the planning parameters.
         model: the trained diffusion model.
-        dynamics: T̂, or None. Required if `config.lambda_guide` or `config.veto` is positive.
+        dynamics: T̂, or None. Required if `config.lambda_guide` or `config.veto` is positive, and by
+                the objective `rollout`.
         reward: R̂, or None.
         seed: seed of the noise.
         value: V̂, or None.

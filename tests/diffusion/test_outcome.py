@@ -108,3 +108,35 @@ def test_the_veto_takes_the_transition_error_off_and_steers_nothing():
     assert torch.equal(guide.gradient(tau, tau, torch.zeros(5)), plain.gradient(tau, tau, torch.zeros(5)))
     only = Guide(2, dynamics=dynamics, veto=0.7)
     assert only.chooses and not only.steers and not Guide(2).chooses
+
+
+def test_a_rollout_judges_the_states_that_the_actions_lead_to_and_vetoes_what_the_members_disagree_on():
+    _, value = models()
+    dynamics = DynamicsEnsemble(3, 2, 4, 16).double().requires_grad_(False)
+    dynamics.target_mean.fill_(1.5)
+    dynamics.target_scale.fill_(3.0)
+    tau = plans()
+    objectives, merits, falls = [], [], []
+    for plan in tau:
+        s, disagreement, states = plan[0, 2:], 0.0, []
+        for t in range(H - 1):
+            inputs = (s[None], plan[None, t, :2])
+            members = [s + 3 * mean[0, :3] + 1.5 for mean in dynamics.outputs(*inputs)]
+            s = torch.stack(members).mean(dim=0)
+            disagreement += sum((member - s).square().sum().item() for member in members) / len(members)
+            states.append(s)
+        worth = [PENALTY if any(fallen(x) for x in states[: i + 1]) else None for i in range(H - 1)]
+        values = [value(x[None]).item() if w is None else (w - 50) / 20 for x, w in zip(states, worth, strict=True)]
+        falls.append(worth[-1] is not None)
+        objectives.append(sum(values) / (H - 1))
+        merits.append(objectives[-1] - 0.7 * disagreement)
+    assert any(falls) and not all(falls)
+    guide = Guide(2, Outcome("rollout", None, value, GAMMA, PENALTY, fallen), dynamics, veto=0.7)
+    torch.testing.assert_close(guide.objective(tau), torch.tensor(objectives).double())
+    torch.testing.assert_close(guide.merit(tau), torch.tensor(merits).double())
+    other = tau.clone()
+    other[:, 1:, 2:] += 1  # the planned states play no part, nor does the last action
+    other[:, -1, :2] += 1
+    assert torch.equal(guide.merit(other), guide.merit(tau))
+    moved = guide.gradient(tau, tau, torch.zeros(5))[..., :2].abs().sum(dim=(1, 2))
+    assert (moved > 0).all()
