@@ -44,13 +44,13 @@ def test_a_fresh_build_leaves_nothing_to_do_for_either_tool(hollow):
 )
 def test_an_edit_reruns_the_stages_that_import_the_module_and_what_is_made_of_them(hollow, module, jobs):
     with (hollow.folder / module).open("a") as file:
-        file.write("# edited\n")
+        file.write("edited = True\n")
     assert hollow.planned() == jobs
 
 
 def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
     with (hollow.folder / "dmemm/evaluation/consistency.py").open("a") as file:
-        file.write("# edited\n")
+        file.write("edited = True\n")
     assert hollow.ran("dvc", "repro").items() >= PLANS.items()
     assert hollow.planned() == {} and is_clean(hollow)
 
