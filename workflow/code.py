@@ -2,14 +2,13 @@
 
 import ast
 import hashlib
-import io
-import tokenize
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from dmemm.errors import UserError
+from dmemm.source import program
 
 PACKAGE = "dmemm"
 
@@ -61,24 +60,6 @@ def sources(*modules: str, root: Path = Path()) -> tuple[str, ...]:
     return tuple(sorted(found.values()))
 
 
-@cache
-def _program(path: Path) -> str:
-    """A file's lines without comments, docstrings and blank ones."""
-    text = path.read_text()
-    lines = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            line, column = token.start
-            lines[line - 1] = lines[line - 1][:column]
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is None:
-                continue
-            first, last, column = node.body[0].lineno - 1, node.body[0].end_lineno or 0, node.body[0].col_offset
-            lines[first:last] = [lines[first][:column]] + [""] * (last - first - 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
 def _versions(files: tuple[str, ...], root: Path) -> list[str]:
     """`library==version` of each library that the files import; a local build's suffix (+cpu) is no version."""
     top = {module.split(".")[0] for name in files for module in _imports(root / name, PACKAGE)} - {PACKAGE}
@@ -96,6 +77,9 @@ def _distributions() -> dict[str, list[str]]:
 def _file(module: str, root: Path) -> str | None:
     base = module.replace(".", "/")
     return next((p for p in (f"{base}.py", f"{base}/__init__.py") if (root / p).is_file()), None)
+
+
+_program = cache(program)
 
 
 @cache

@@ -13,24 +13,27 @@ from torch import Tensor
 
 from dmemm.errors import UserError
 from dmemm.models.storage import load_weights, save_weights
+from dmemm.source import program
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the package
 
 
 def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None], module: str) -> str:
-    """Digest of all that a training's result depends on: its settings, its input files, the code of `module`.
+    """Digest of all that a training's result depends on: its settings, its input files, the program of `module`.
 
     Raises:
         UserError: a file cannot be read.
     """
     digest = hashlib.sha256(json.dumps([settings, torch.__version__], sort_keys=True, default=str).encode())
-    for path in [*files, *imported(module)]:
+    for path in files:
         if path is not None:
             try:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             except OSError as error:
                 raise UserError(f"{path}: cannot read it ({error.strerror}); run the stage that makes it") from error
+    for path in imported(module):
+        digest.update(program(path).encode())
     return digest.hexdigest()
 
 

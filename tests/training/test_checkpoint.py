@@ -30,6 +30,8 @@ def test_an_edit_of_code_that_training_does_not_run_keeps_its_checkpoints(edited
     copy_tracked(tmp_path, "dmemm/*.py")
     monkeypatch.setattr(checkpoint, "_ROOT", tmp_path)
     before = checkpoint.fingerprint({"seed": 0}, [], TRAIN)
-    with (tmp_path / "dmemm" / edited).open("a") as file:
-        file.write("\n")
+    path = tmp_path / "dmemm" / edited
+    path.write_text(path.read_text() + "\n# a comment\n")
+    assert checkpoint.fingerprint({"seed": 0}, [], TRAIN) == before
+    path.write_text(path.read_text() + "edited = True\n")
     assert (checkpoint.fingerprint({"seed": 0}, [], TRAIN) == before) is kept

@@ -87,6 +87,7 @@ def test_comments_and_docstrings_rerun_nothing_and_other_text_does(tmp_path):
         ("# lines", "# more"),
         ("def f():", "def f(x=1):"),
         ("    return", "    f\n    return"),
+        ('it."""', 'it."""; y = 1'),
     ):
         assert of(text.replace(old, new, 1)) != before, new
 
