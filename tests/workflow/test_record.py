@@ -104,8 +104,7 @@ def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
     small.run("dvc", "exp", "apply", "apart")
     assert small.planned() == {} and is_clean(small)
     assert small.table().count("lambda_tr=3e-05\n") == 2
-    times = seconds(small)
-    assert min(times) >= 0 and sum(times) > 0  # a short job may start and end within one tick of the file system
+    assert min(seconds(small)) > 0
     # The views of docs/experiments.md: what differs, and no file's hash.
     page = (ROOT / "docs/experiments.md").read_text()
     views = {
