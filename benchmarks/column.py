@@ -79,9 +79,9 @@ def train(name: str, task: Task, params: Params, raw_path: Path, folder: Path, e
     inputs = Inputs(raw=raw_path, segments=folder / "segments.h5", **mechanisms)
     objective, windows = load_objective(task, config, 0, inputs)
     model = objective.model
-    state = new_state(objective, torch.Generator(choose_device()).manual_seed(0))
+    state = new_state(objective, windows, torch.Generator(choose_device()).manual_seed(0))
     for step in range(1, config.train_steps + 1):
-        gradient_step(objective, windows, state)
+        gradient_step(config, state)
         if step % every == 0 or step == config.train_steps:
             path, weights = folder / f"{name}-{step}.safetensors", [p.detach().clone() for p in state.parameters]
             with torch.no_grad():

@@ -73,8 +73,8 @@ def training_step(
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, members, width).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, width).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
-    state = new_state(objective, torch.Generator(device).manual_seed(0))
-    return lambda: gradient_step(objective, data, state)
+    state = new_state(objective, data, torch.Generator(device).manual_seed(0))
+    return lambda: gradient_step(config, state)
 
 
 def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callable[[], None]:

@@ -152,11 +152,11 @@ def fit(
     """Train a model on windows for `method_steps`; return the rows of its loss curve."""
     model.set_normaliser(windows.normaliser)
     objective = Objective(dataclasses.replace(training, train_steps=config.method_steps), model, None, None)
-    state = new_state(objective, generator)
+    state = new_state(objective, windows, generator)
     curve = base.LossCurve(config.method_steps)
     for _ in progress(range(config.method_steps), name):
-        gradient_step(objective, windows, state)
-        curve.add(state.sums.pop("total"))
+        gradient_step(objective.config, state)
+        curve.add(state.take_sums()["total"])
     with torch.no_grad():
         torch._foreach_copy_(state.parameters, state.average)
     return curve.rows

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class TrainingState:
         average: their exponential moving average, of the same shapes.
         optimiser: Adam over `parameters`.
         generator: of windows, levels and noise.
+        descend: draws plans and takes one step of the optimiser; what it adds to `sums` stays in the same tensors.
         sums: sum of each loss term over the steps since the last row of the curve.
         rows: the loss curve so far.
         step: gradient steps made.
@@ -79,10 +80,25 @@ class TrainingState:
     average: list[Tensor]
     optimiser: torch.optim.Adam
     generator: torch.Generator
+    descend: Callable[[], None] = field(init=False)
     sums: dict[str, Tensor] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Add to the sums."""
+        for name, value in terms.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+            self.sums[name].add_(value.detach())
+
+    def take_sums(self) -> dict[str, Tensor]:
+        """Return the sums and start new ones."""
+        taken = {name: value.clone() for name, value in self.sums.items()}
+        for value in self.sums.values():
+            value.zero_()
+        return taken
 
     def is_finite(self) -> bool:
         """Whether the network's weights are numbers (waits for the device)."""

@@ -19,6 +19,7 @@ from dmemm.models.mechanisms import ValueModel, load_mechanism
 from dmemm.models.plan_value import PlanValue
 from dmemm.progress import progress
 from dmemm.tasks import Task
+from dmemm.training.captured import Captured, adam
 from dmemm.training.mechanisms import returns_to_go, value_beyond, write_curve
 
 _BATCH = 256
@@ -112,16 +113,21 @@ def fit_plan_value(
             return clean.item(), loss(index, k, fixed).item()
 
     drawn_from = torch.nonzero(trained)[:, 0]
-    optimiser = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
+    optimiser = adam(list(model.parameters()), _LEARNING_RATE)
     steps = config.plan_value_steps
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    rows: list[tuple[int, float, float]] = []
-    for step in progress(range(1, steps + 1), f"plan-value {task.name}"):
+
+    def descend() -> None:
         drawn = torch.randint(len(drawn_from), (_BATCH,), generator=generator, device=device)
         k = torch.randint(config.diffusion_steps, (_BATCH,), generator=generator, device=device)
         optimiser.zero_grad(set_to_none=True)
         loss(drawn_from[drawn], k, generator).backward()
         optimiser.step()
+
+    descend_fast = Captured(descend, generator)
+    rows: list[tuple[int, float, float]] = []
+    for step in progress(range(1, steps + 1), f"plan-value {task.name}"):
+        descend_fast()
         schedule.step()
         if step % max(1, steps // _ROWS) == 0 or step == steps:
             rows.append((step, *held_out_loss()))

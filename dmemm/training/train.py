@@ -20,8 +20,10 @@ from dmemm.files import write_csv, write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
+from dmemm.models.mlp import PlanMlp
 from dmemm.progress import progress
 from dmemm.tasks import Task
+from dmemm.training.captured import Captured, adam, set_learning_rate
 from dmemm.training.checkpoint import TrainingState, fingerprint
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints: what a killed training loses at most
@@ -106,33 +108,37 @@ def _learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - 1) / config.train_steps)) / 2
 
 
-def new_state(objective: Objective, generator: torch.Generator) -> TrainingState:
-    """The state before the first step; on a GPU the network is compiled."""
+def new_state(objective: Objective, windows: Windows, generator: torch.Generator) -> TrainingState:
+    """The state before the first step; on a GPU a network of many small operations is compiled."""
     network = objective.model.network
     parameters: list[torch.Tensor] = list(network.parameters())
-    if parameters[0].is_cuda:
+    if parameters[0].is_cuda and not isinstance(network, PlanMlp):
         network.compile()
-    optimiser = torch.optim.Adam(parameters, lr=objective.config.learning_rate, fused=True)
-    return TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
+    optimiser = adam(parameters, objective.config.learning_rate)
+    state = TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
+
+    def descend() -> None:
+        terms = objective.terms(windows.draw(objective.plans_per_step, generator), generator)
+        optimiser.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        optimiser.step()
+        state.add(terms)
+
+    state.descend = Captured(descend, generator)
+    return state
 
 
-def gradient_step(objective: Objective, windows: Windows, state: TrainingState) -> None:
+def gradient_step(config: TrainConfig, state: TrainingState) -> None:
     """One step of algorithm 2: draw plans, descend eq. 12, move the average. Nothing here waits for a GPU."""
-    config = objective.config
     state.step += 1
-    terms = objective.terms(windows.draw(objective.plans_per_step, state.generator), state.generator)
-    state.optimiser.zero_grad(set_to_none=True)
-    terms["total"].backward()
-    state.optimiser.param_groups[0]["lr"] = _learning_rate(config, state.step)
-    state.optimiser.step()
+    set_learning_rate(state.optimiser, _learning_rate(config, state.step))
+    state.descend()
     with torch.no_grad():
         passed = state.step % _AVERAGE_EVERY or _AVERAGE_EVERY
         if passed == _AVERAGE_EVERY or state.step == config.train_steps:
             # It follows quickly at first, and would otherwise remember the random start of a short training.
             decay = min(config.ema_decay, state.step / (state.step + 10))
             torch._foreach_lerp_(state.average, state.parameters, 1 - decay**passed)
-        for term, value in terms.items():
-            state.sums[term] = state.sums.get(term, 0) + value.detach()  # a new tensor: no shared memory
 
 
 def _run(
@@ -144,7 +150,7 @@ def _run(
     name: str,
 ) -> tuple[list[dict[str, float]], float]:
     """The training loop: leaves the averaged weights in the model, returns the loss curve's rows and the seconds."""
-    config, state = objective.config, new_state(objective, generator)
+    config, state = objective.config, new_state(objective, windows, generator)
     if state.resume(checkpoint, identity):
         print(f"{name}: goes on from step {state.step} of {checkpoint}", file=sys.stderr)
     bar = progress(config.train_steps, name, state.step)
@@ -152,11 +158,12 @@ def _run(
     saved = time.monotonic()
     start = saved - state.seconds
     for step in range(state.step + 1, config.train_steps + 1):
-        gradient_step(objective, windows, state)
+        gradient_step(config, state)
         if step % interval == 0 or step == config.train_steps:
             count = step - (state.rows[-1]["step"] if state.rows else 0)
-            state.rows.append({"step": step, **{term: float(value) / count for term, value in state.sums.items()}})
-            state.sums = {}
+            state.rows.append(
+                {"step": step, **{term: float(value) / count for term, value in state.take_sums().items()}}
+            )
             bar.set_postfix(loss=f"{state.rows[-1]['total']:.4f}", refresh=False)
             if not (math.isfinite(state.rows[-1]["total"]) and state.is_finite()):
                 kept = f" ({checkpoint} keeps the last good state)" if checkpoint.exists() else ""
