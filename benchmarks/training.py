@@ -33,6 +33,7 @@ from dmemm.diffusion.objective import Objective
 from dmemm.methods import get_method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.tasks import get_task
+from dmemm.training.checkpoint import TrainingState
 from dmemm.training.train import gradient_step, new_state
 
 OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
@@ -56,10 +57,10 @@ def windows(device: torch.device, horizon: int = HORIZON) -> Windows:
     return Windows(raw, make_segments(raw, TASK, horizon, 0.1), TASK, device)
 
 
-def training_step(
+def new_training(
     config: TrainConfig, data: Windows, device: torch.device, members: int = 7, width: int = 200
-) -> Callable[[], None]:
-    """A gradient step of this project, as the training loop takes it; `members` and `width` are of T̂ and R̂."""
+) -> TrainingState:
+    """The state before the first step; `members` and `width` are of T̂ and R̂."""
     torch.manual_seed(0)
     names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
     sizes = {name: getattr(config, name) for name in names}
@@ -73,7 +74,14 @@ def training_step(
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, members, width).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, width).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
-    state = new_state(objective, data, torch.Generator(device).manual_seed(0))
+    return new_state(objective, data, torch.Generator(device).manual_seed(0))
+
+
+def training_step(
+    config: TrainConfig, data: Windows, device: torch.device, members: int = 7, width: int = 200
+) -> Callable[[], None]:
+    """A gradient step of this project, as the training loop takes it."""
+    state = new_training(config, data, device, members, width)
     return lambda: gradient_step(config, state)
 
 

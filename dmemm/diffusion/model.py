@@ -73,9 +73,9 @@ class DiffusionModel(nn.Module):
 
     def make_fast(self) -> None:
         """Let `estimate` take less time from now on; the weights must not change any more."""
-        if self.center.is_cuda:
-            self.network.compile()  # K calls a plan: worth the half minute, as in training
-        else:
+        if self.center.is_cuda and not isinstance(self.network, PlanMlp):
+            self.network.compile()  # K calls a plan: worth the minute, as in training
+        elif not self.center.is_cuda:
             self._evaluate = Traced(self.network)
 
     def save(self, path: Path) -> None:
