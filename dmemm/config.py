@@ -150,8 +150,8 @@ class RewardConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class ValueConfig(RewardConfig):
-    """Stage 4: the value model, of a state's discounted return to go."""
+class ValueConfig(DynamicsConfig):
+    """Stage 4: the value ensemble, of a state's discounted return to go."""
 
     discount: float
     termination_penalty: float

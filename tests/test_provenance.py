@@ -73,7 +73,7 @@ def make(folder: Path, seed: int) -> Files:
     rest = folder / "report.json", folder / "curve.csv"
     train_dynamics(TASK, DynamicsConfig(2, 8, 1, 1), files.raw, files.dynamics, *rest)
     train_reward(TASK, RewardConfig(8, 1, 1), files.raw, files.reward, *rest)
-    train_value(TASK, ValueConfig(8, 1, 1, 0.9, 0.0), files.raw, files.value, *rest)
+    train_value(TASK, ValueConfig(2, 8, 1, 1, 0.9, 0.0), files.raw, files.value, *rest)
     train_values_of_plans(files)
     train_network(files)
     base.train(

@@ -1,4 +1,4 @@
-"""The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value model V̂(s)."""
+"""The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value ensemble V̂(s)."""
 
 import math
 from pathlib import Path
@@ -164,7 +164,7 @@ class _Scalar(Mechanism):
     """A regression of one number by least squares."""
 
     def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
-        """Build the model; `members` is 1."""
+        """Build the model; R̂ has one member."""
         super().__init__(observation_dim, action_dim, 1, members, width, outputs_per_target=1)
 
     def standardise(self, x: Tensor | float) -> Tensor:
@@ -190,12 +190,32 @@ class RewardModel(_Scalar):
 
 
 class ValueModel(_Scalar):
-    """V̂(s), the discounted return to go, in units of the data's standard deviation of it about its mean."""
+    """V̂(s), the discounted return to go, in units of the data's standard deviation of it about its mean.
+
+    Several members, as plans are chosen by it: the best of many candidates is often one of which a single network
+    expects too much.
+    """
 
     def forward(self, s: Tensor) -> Tensor:
-        """Standardised value, shape (...), of normalised states (..., observation_dim); `action_dim` is 0."""
+        """What a state is worth at least: the members' mean less their standard deviation.
+
+        Args:
+            s: normalised states, shape (..., observation_dim).
+
+        Returns:
+            Standardised value, shape (...).
+        """
+        values = self._of_members(s)
+        return values[0] if self.members == 1 else values.mean(dim=0) - values.std(dim=0, correction=0)
+
+    def expected(self, s: Tensor) -> Tensor:
+        """The members' mean, standardised; shapes as in `forward`."""
+        return self._of_members(s).mean(dim=0)
+
+    def _of_members(self, s: Tensor) -> Tensor:
+        """Standardised values, shape (members, ...); `action_dim` is 0."""
         flat = s.reshape(-1, s.shape[-1])
-        return self.outputs(flat, flat[:, :0])[0, :, 0].to(s.dtype).view(s.shape[:-1])
+        return self.outputs(flat, flat[:, :0])[..., 0].to(s.dtype).view(-1, *s.shape[:-1])
 
 
 def mechanism_state(model: Mechanism) -> tuple[dict[str, Tensor], dict[str, Any]]:

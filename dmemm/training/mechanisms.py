@@ -76,7 +76,8 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
     """V̂ learns `returns_to_go` by least squares; returned with its report's figures.
 
     Where an episode is cut off, the return goes on with V̂ itself (partial-episode bootstrapping, Pardo et al., 2018).
-    So the fit is repeated, each time with the last round's V̂ there, the first time with the mean reward for ever.
+    So the fit is repeated, each time with the last round's V̂ there, the first time with the mean reward for ever. Only
+    the last round fits all members.
     """
     s, _, s_next, r = _normalised(raw, task)
     slices = episode_slices(raw.ended)
@@ -85,7 +86,8 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
     beyond = np.full(len(last), float(r.mean()) / (1 - config.discount))
     for turn in range(_ROUNDS):
         torch.manual_seed(seed)
-        model = ValueModel(s.shape[1], 0, 1, config.mechanism_width)
+        members = config.ensemble_members if turn == _ROUNDS - 1 else 1
+        model = ValueModel(s.shape[1], 0, members, config.mechanism_width)
         target = torch.as_tensor(returns_to_go(raw, config.discount, config.termination_penalty, beyond))
         name = f"value {task.name}, round {turn + 1} of {_ROUNDS}"
         figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out)
@@ -97,7 +99,7 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
 def value_beyond(model: ValueModel, s: Tensor) -> NDArray[np.float64]:
     """V̂ of normalised states (n, Ds) in the rewards' own units, shape (n,)."""
     with torch.no_grad():
-        values = model.restore(model(s.to(model.target_mean.device)))
+        values = model.restore(model.expected(s.to(model.target_mean.device)))
     return values.double().cpu().numpy()
 
 
