@@ -86,7 +86,9 @@ def test_variants_fix_what_their_names_say():
     diffuser = resolved["diffuser"]
     assert (diffuser.lambda_tr, diffuser.lambda_rd, diffuser.weighting) == (0, 0, False)
     guiding = PARAMS | {"lambda_guide": 0.1}
-    guides = {n: EvaluateConfig.resolve(guiding, get_task("hopper-medium"), v).lambda_guide for n, v in PLANNERS.items()}
+    guides = {
+        n: EvaluateConfig.resolve(guiding, get_task("hopper-medium"), v).lambda_guide for n, v in PLANNERS.items()
+    }
     assert guides["wo_tr_guide"] == guides["diffuser"] == 0 < guides["dmemm"]
     assert METHODS["wo_tr_guide"].network == "dmemm"
     weighted = resolved["only_weighting"]

@@ -60,7 +60,7 @@ def test_a_setting_in_the_grid_is_not_tried_twice_and_diffuser_s_own_is_what_it_
 
 def test_in_a_maze_nothing_is_maximised() -> None:
     grid = {"objective": ["reward", "value"], "candidates": [1, 16], "alpha": [0.0, 0.1]}
-    guided = shown(MAZE, config(MAZE, guide_grid=grid, alpha=0.1, candidates=16))
+    guided = shown(MAZE, config(MAZE, guide_grid=grid, alpha=0.1, candidates=16, lambda_guide=0.1))
     assert guided[0] == {"objective": None, "candidates": 16, "alpha": 0.1} and len(guided) == 4
     assert shown(MAZE, config(MAZE, "diffuser", guide_grid=grid, candidates=1)) == [dict.fromkeys(grid)]
 
