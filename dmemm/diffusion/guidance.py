@@ -20,15 +20,16 @@ class Guide:
     """What plans are drawn towards and chosen by.
 
     The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
-    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error; with
-    the objective `rollout`, whose states are T̂'s own, less `veto` times the disagreement of T̂'s members about them.
+    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times the error of its worst
+    transition; with the objective `rollout`, whose states are T̂'s own, less `veto` times the disagreement of T̂'s
+    members about them.
 
     Attributes:
         action_dim: size of a.
         outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
         dynamics: T̂; None where λ and `veto` are 0 and nothing is predicted.
         lambda_guide: λ.
-        veto: weight of the transition error, or of the disagreement, in the choice.
+        veto: weight of the worst transition error, or of the disagreement, in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
     """
 
@@ -64,7 +65,8 @@ class Guide:
         if self._predicts:
             states, disagreement = self._rollout(tau)
             return self._of_clean(tau, states) - self.veto * disagreement
-        return self.objective(tau) - self.veto * transition_error(tau, self.action_dim, self.dynamics)
+        # The worst: a plan through a wall has one impossible step among hundreds, which hardly moves their mean.
+        return self.objective(tau) - self.veto * transition_errors(tau, self.action_dim, self.dynamics).amax(dim=-1)
 
     def gradient(self, sample: Tensor, tau: Tensor, k: Tensor) -> Tensor:
         """The g of eq. 13, of the shape of `tau`.
@@ -111,10 +113,10 @@ def _slope(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     return gradient
 
 
-def transition_error(tau: Tensor, action_dim: int, dynamics: DynamicsEnsemble) -> Tensor:
-    """What T̂ expects of eq. 9, the mean of ‖s' - T̂(s, a)‖² over a plan's transitions: (batch,)."""
+def transition_errors(tau: Tensor, action_dim: int, dynamics: DynamicsEnsemble) -> Tensor:
+    """The terms of eq. 9, ‖s' - T̂(s, a)‖² of each transition of a plan: (batch, horizon - 1)."""
     s, a = tau[..., action_dim:], tau[..., :action_dim]
-    return (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(dim=-1).mean(dim=-1)
+    return (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(dim=-1)
 
 
 def sample_plans(

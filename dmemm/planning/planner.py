@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmemm.config import EvaluateConfig
-from dmemm.diffusion.guidance import sample_plans, transition_error
+from dmemm.diffusion.guidance import sample_plans, transition_errors
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.errors import UserError
 from dmemm.inputs import Inputs
@@ -234,7 +234,7 @@ class Planner:
         if self.reward is not None:
             returns = self.reward.restore(self.reward(s, a)).sum(dim=-1)
         if self.dynamics is not None:
-            errors = transition_error(tau, self.model.action_dim, self.dynamics)
+            errors = transition_errors(tau, self.model.action_dim, self.dynamics).mean(dim=-1)
         return returns.cpu().numpy(), errors.cpu().numpy()
 
 
