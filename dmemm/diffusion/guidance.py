@@ -20,16 +20,16 @@ class Guide:
     """What plans are drawn towards and chosen by.
 
     The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
-    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times the error of its worst
-    transition; with the objective `rollout`, whose states are T̂'s own, less `veto` times the disagreement of T̂'s
-    members about them.
+    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error: the
+    mean over its transitions, or the worst where there is no objective. With the objective `rollout`, whose states are
+    T̂'s own, it is less `veto` times the disagreement of T̂'s members about them.
 
     Attributes:
         action_dim: size of a.
         outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
         dynamics: T̂; None where λ and `veto` are 0 and nothing is predicted.
         lambda_guide: λ.
-        veto: weight of the worst transition error, or of the disagreement, in the choice.
+        veto: weight of the transition error, or of the disagreement, in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
     """
 
@@ -65,8 +65,11 @@ class Guide:
         if self._predicts:
             states, disagreement = self._rollout(tau)
             return self._of_clean(tau, states) - self.veto * disagreement
-        # The worst: a plan through a wall has one impossible step among hundreds, which hardly moves their mean.
-        return self.objective(tau) - self.veto * transition_errors(tau, self.action_dim, self.dynamics).amax(dim=-1)
+        errors = transition_errors(tau, self.action_dim, self.dynamics)
+        if self.steers:
+            return self.objective(tau) - self.veto * errors.mean(dim=-1)
+        # A plan through a wall has one impossible step among hundreds, which hardly moves their mean.
+        return -self.veto * errors.amax(dim=-1)
 
     def gradient(self, sample: Tensor, tau: Tensor, k: Tensor) -> Tensor:
         """The g of eq. 13, of the shape of `tau`.
