@@ -10,7 +10,6 @@ CLONE is one of github.com/jannerm/diffuser (`pip install einops`).
 """
 
 import argparse
-import contextlib
 import os
 import tempfile
 import time
@@ -33,7 +32,6 @@ from dmemm.config import EvaluateConfig, Params, SegmentConfig, TrainConfig, loa
 from dmemm.data.local import best_score, collect
 from dmemm.data.raw import read_raw, write_raw
 from dmemm.device import choose_device
-from dmemm.diffusion import objective
 from dmemm.files import read_yaml
 from dmemm.methods import get_method
 from dmemm.models import traced
@@ -66,44 +64,41 @@ def make_data(path: Path, steps: int) -> None:
         write_raw(path, pool.map(partial(collect, TASK, steps // cores), range(cores)))
 
 
-def variant(step: Callable[[], None], mixed: bool, compiled: bool, count: int) -> Callable[[], None]:
-    """So many training steps, with or without bfloat16 products, compiled or not."""
+def repeated(step: Callable[[], None], count: int) -> Callable[[], None]:
+    """So many training steps."""
 
     def run() -> None:
-        with contextlib.ExitStack() as stack:
-            if not mixed:
-                exact = patch.object(objective, "mixed_precision", lambda *_: contextlib.nullcontext())
-                stack.enter_context(exact)
-            if not compiled:
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            for _ in range(count):
-                step()
+        for _ in range(count):
+            step()
 
     return run
 
 
 def training_steps(params: Params, clone: Path | None, device: torch.device, rounds: int) -> dict[str, float]:
-    """Print the milliseconds of a gradient step on a batch; return them by `KINDS`, as training takes it."""
-    horizon, count = SegmentConfig.resolve(params, TASK).horizon, 10 if device.type == "cuda" else 1
-    data, cases = windows(device, horizon), {}
-    for kind, name in KINDS.items():
-        config = TrainConfig.resolve(params, TASK, get_method(name))
-        for mixed in (False, True):
-            for compiled in (False, True):
-                label = f"{kind}, {'bfloat16' if mixed else 'float32'}{', compiled' if compiled else ''}"
-                cases[label] = variant(training_step(config, data, device), mixed, compiled, count)
-    config = TrainConfig.resolve(params, TASK, get_method("diffuser"))
+    """Print the milliseconds of a gradient step on a batch, of the MLP that params.yaml asks for and of the U-Net.
+
+    Returns:
+        The U-Net's seconds by method.
+    """
+    count = 20 if device.type == "cuda" else 1  # the first recording of a step needs four
+    own = load_params(ROOT / "params.yaml")
+    cases, of_unet = {}, {}
+    for network, sizes, of_models in (("MLP", own, (5, 64)), ("U-Net", params, (7, 200))):
+        data = windows(device, SegmentConfig.resolve(sizes, TASK).horizon)
+        for kind, name in KINDS.items():
+            config = TrainConfig.resolve(sizes, TASK, get_method(name))
+            step = training_step(config, data, device, *of_models)
+            of_unet[name] = f"{network}, {config.batch_size} windows, {kind}"  # the last network's remain
+            cases[of_unet[name]] = repeated(step, count)
     if clone:
-        peer = diffuser_step(clone, device, **_sizes(params))
-        batches = max(1, config.batch_size // 32)  # Diffuser accumulates two of 32
-        cases["Diffuser's own"] = variant(peer, True, False, batches * count)
+        step, batches = diffuser_step(clone, device, **_sizes(params)), max(1, config.batch_size // 32)
+        cases[f"Diffuser's own U-Net, {config.batch_size} windows"] = repeated(step, batches * count)
     seconds = {case: value / count for case, value in measure(cases, rounds, device).items()}
-    trained = {kind: seconds[f"{kind}, bfloat16, compiled"] for kind in KINDS}  # as training does it
-    print(f"\n| gradient step, {config.batch_size} windows | ms | of plain |\n| --- | ---: | ---: |")
+    print("\n| gradient step | ms |\n| --- | ---: |")
     for case, value in seconds.items():
-        print(f"| {case} | {1000 * value:.1f} | {value / trained['plain']:.2f} |")
-    print(f"| peak memory | {peak_memory(device):.2f} GiB | |", flush=True)
-    return {name: trained[kind] for kind, name in KINDS.items()}
+        print(f"| {case} | {1000 * value:.2f} |")
+    print(f"| peak memory | {peak_memory(device):.2f} GiB |", flush=True)
+    return {name: seconds[case] for name, case in of_unet.items()}
 
 
 def _sizes(params: Params) -> dict[str, Any]:
@@ -126,7 +121,6 @@ def plans(params: Params, clone: Path | None, device: torch.device, rounds: int)
     settings = {
         f"1 environment, {many} candidates": (config, 1),
         f"{ENVIRONMENTS} environments, {many} candidates": (config, ENVIRONMENTS),
-        "1 environment, 1 candidate": (replace(config, candidates=1), 1),
         f"1 environment, {many} candidates, 2 levels of DDIM": (replace(config, sampling_steps=2), 1),
     }
     cases = {case: planning(changed, batch, device, **sizes) for case, (changed, batch) in settings.items()}
