@@ -82,14 +82,13 @@ def training_steps(params: Params, clone: Path | None, device: torch.device, rou
     """
     count = 20 if device.type == "cuda" else 1  # the first recording of a step needs four
     own = load_params(ROOT / "params.yaml")
-    cases, of_unet = {}, {}
+    cases = {}
     for network, sizes, of_models in (("MLP", own, (5, 64)), ("U-Net", params, (7, 200))):
         data = windows(device, SegmentConfig.resolve(sizes, TASK).horizon)
         for kind, name in KINDS.items():
             config = TrainConfig.resolve(sizes, TASK, get_method(name))
             step = training_step(config, data, device, *of_models)
-            of_unet[name] = f"{network}, {config.batch_size} windows, {kind}"  # the last network's remain
-            cases[of_unet[name]] = repeated(step, count)
+            cases[f"{network}, {config.batch_size} windows, {kind}"] = repeated(step, count)
     if clone:
         step, batches = diffuser_step(clone, device, **_sizes(params)), max(1, config.batch_size // 32)
         cases[f"Diffuser's own U-Net, {config.batch_size} windows"] = repeated(step, batches * count)
@@ -98,7 +97,7 @@ def training_steps(params: Params, clone: Path | None, device: torch.device, rou
     for case, value in seconds.items():
         print(f"| {case} | {1000 * value:.2f} |")
     print(f"| peak memory | {peak_memory(device):.2f} GiB |", flush=True)
-    return {name: seconds[case] for name, case in of_unet.items()}
+    return {name: seconds[f"U-Net, {config.batch_size} windows, {kind}"] for kind, name in KINDS.items()}
 
 
 def _sizes(params: Params) -> dict[str, Any]:

@@ -77,11 +77,9 @@ def new_training(
     return new_state(objective, data, torch.Generator(device).manual_seed(0))
 
 
-def training_step(
-    config: TrainConfig, data: Windows, device: torch.device, members: int = 7, width: int = 200
-) -> Callable[[], None]:
-    """A gradient step of this project, as the training loop takes it."""
-    state = new_training(config, data, device, members, width)
+def training_step(config: TrainConfig, data: Windows, device: torch.device, *sizes: int) -> Callable[[], None]:
+    """A gradient step of this project, as the training loop takes it; `sizes` are `new_training`'s."""
+    state = new_training(config, data, device, *sizes)
     return lambda: gradient_step(config, state)
 
 

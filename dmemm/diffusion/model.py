@@ -73,10 +73,15 @@ class DiffusionModel(nn.Module):
 
     def make_fast(self) -> None:
         """Let `estimate` take less time from now on; the weights must not change any more."""
-        if self.center.is_cuda and not isinstance(self.network, PlanMlp):
-            self.network.compile()  # K calls a plan: worth the minute, as in training
-        elif not self.center.is_cuda:
+        if self.center.is_cuda:
+            self.compile_network()
+        else:
             self._evaluate = Traced(self.network)
+
+    def compile_network(self) -> None:
+        """On a GPU, compile the network: a minute that the many small operations of all but an MLP repay."""
+        if self.center.is_cuda and not isinstance(self.network, PlanMlp):
+            self.network.compile()
 
     def save(self, path: Path) -> None:
         """Write weights, normaliser and header."""

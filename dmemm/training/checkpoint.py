@@ -80,7 +80,7 @@ class TrainingState:
     average: list[Tensor]
     optimiser: torch.optim.Adam
     generator: torch.Generator
-    descend: Callable[[], None] = field(init=False)
+    descend: Callable[[], None]
     sums: dict[str, Tensor] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     step: int = 0

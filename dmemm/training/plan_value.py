@@ -124,10 +124,10 @@ def fit_plan_value(
         loss(drawn_from[drawn], k, generator).backward()
         optimiser.step()
 
-    descend_fast = Captured(descend, generator)
+    gradient_step = Captured(descend, generator)
     rows: list[tuple[int, float, float]] = []
     for step in progress(range(1, steps + 1), f"plan-value {task.name}"):
-        descend_fast()
+        gradient_step()
         schedule.step()
         if step % max(1, steps // _ROWS) == 0 or step == steps:
             rows.append((step, *held_out_loss()))

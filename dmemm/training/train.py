@@ -20,7 +20,6 @@ from dmemm.files import write_csv, write_json
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
-from dmemm.models.mlp import PlanMlp
 from dmemm.progress import progress
 from dmemm.tasks import Task
 from dmemm.training.captured import Captured, adam, set_learning_rate
@@ -109,13 +108,10 @@ def _learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def new_state(objective: Objective, windows: Windows, generator: torch.Generator) -> TrainingState:
-    """The state before the first step; on a GPU a network of many small operations is compiled."""
-    network = objective.model.network
-    parameters: list[torch.Tensor] = list(network.parameters())
-    if parameters[0].is_cuda and not isinstance(network, PlanMlp):
-        network.compile()
+    """The state before the first step; on a GPU the network is compiled, unless it is an MLP."""
+    objective.model.compile_network()
+    parameters: list[torch.Tensor] = list(objective.model.network.parameters())
     optimiser = adam(parameters, objective.config.learning_rate)
-    state = TrainingState(parameters, [p.detach().clone() for p in parameters], optimiser, generator)
 
     def descend() -> None:
         terms = objective.terms(windows.draw(objective.plans_per_step, generator), generator)
@@ -124,7 +120,8 @@ def new_state(objective: Objective, windows: Windows, generator: torch.Generator
         optimiser.step()
         state.add(terms)
 
-    state.descend = Captured(descend, generator)
+    average = [p.detach().clone() for p in parameters]
+    state = TrainingState(parameters, average, optimiser, generator, Captured(descend, generator))
     return state
 
 
