@@ -39,7 +39,7 @@ from dmemm.training.train import gradient_step, new_state
 OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
 TASK = get_task("hopper-medium")
 PLAIN = TrainConfig(
-    lambda_tr=0.0, modulated_share=1.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
+    lambda_tr=0.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
     mlp_width=256, mlp_blocks=3, unet_width=32, unet_mults=(1, 2, 4, 8),
     train_steps=1_000_000, batch_size=32, learning_rate=2e-4, ema_decay=0.995, first_action_weight=10.0,
     predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
@@ -184,15 +184,16 @@ def peak_memory(device: torch.device) -> float:
 
 
 def of_params(rounds: int, device: torch.device) -> None:
-    """Print the time of a gradient step under params.yaml, by the share of a plan's steps that T̂ and R̂ see."""
+    """Print the time of a gradient step under params.yaml, by what is in its loss."""
     params = load_params(Path("params.yaml"))
     plain, modulated = (TrainConfig.resolve(params, TASK, get_method(name)) for name in ("diffuser", "dmemm"))
     horizon, sizes = params["horizon"]["locomotion"]["hopper"], (params["ensemble_members"], params["mechanism_width"])
     data = windows(device, horizon)
-    cases = {"plain": training_step(plain, data, device)}
-    for share in (1.0, 0.5, 0.25):
-        config = replace(modulated, modulated_share=share)
-        cases[f"modulated, share {share:g}"] = training_step(config, data, device, *sizes)
+    cases = {
+        "plain": training_step(plain, data, device),
+        "with the transition loss": training_step(replace(plain, lambda_tr=modulated.lambda_tr), data, device, *sizes),
+        "DMEMM": training_step(modulated, data, device, *sizes),
+    }
     seconds = measure(cases, rounds, device)
     seconds["products of the plain step, float32"] = flops(plain, horizon) / matrix_rate(torch.float32, device)
     print(

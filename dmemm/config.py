@@ -172,7 +172,6 @@ class TrainConfig(StageConfig):
     """Stage 5: the modulated diffusion model."""
 
     lambda_tr: float
-    modulated_share: float
     lambda_rd: float
     reward_loss: bool
     weighting: bool

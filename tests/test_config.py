@@ -90,12 +90,13 @@ def test_variants_fix_what_their_names_say():
         n: EvaluateConfig.resolve(guiding, get_task("hopper-medium"), v).lambda_guide for n, v in PLANNERS.items()
     }
     assert guides["wo_tr_guide"] == guides["diffuser"] == 0 < guides["dmemm"]
-    assert METHODS["wo_tr_guide"].network == "dmemm"
+    assert (METHODS["wo_tr_guide"].network, METHODS["wo_modulation"].network) == ("dmemm", "diffuser")
     weighted = resolved["only_weighting"]
     assert weighted.weighting and weighted.lambda_tr == weighted.lambda_rd == 0 and not weighted.reward_loss
     plans = {n: EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"), v) for n, v in PLANNERS.items()}
     assert {n for n, config in plans.items() if config.veto == 0} == {"diffuser", "wo_tr_guide", "only_weighting"}
     assert {n for n, config in plans.items() if config.objective == "plan_value"} == {"diffuser"}
+    assert plans["wo_modulation"] == plans["dmemm"]
     guided = {n for n, config in plans.items() if "dynamics" in config.models(get_task("hopper-medium"))}
     assert PLANNERS.keys() - guided == {"diffuser", "wo_tr_guide", "only_weighting"}
     learned = {n: config.models(get_task("hopper-medium")) for n, config in resolved.items()}

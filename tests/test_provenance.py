@@ -37,8 +37,7 @@ from dmemm.training.train import train
 
 TASK = Task("walk", "Walk-v0", 10, 0.0, 1.0, {})
 TRAIN = TrainConfig(
-    lambda_tr=0.1, modulated_share=1.0,
-    lambda_rd=0.1, reward_loss=True, weighting=True, diffusion_steps=3, network="mlp", mlp_width=8,
+    lambda_tr=0.1, lambda_rd=0.1, reward_loss=True, weighting=True, diffusion_steps=3, network="mlp", mlp_width=8,
     mlp_blocks=1, unet_width=8, unet_mults=(1,), train_steps=2, batch_size=4, learning_rate=1e-3, ema_decay=0.9,
     first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform",
 )  # fmt: skip

@@ -20,7 +20,7 @@ from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
 
 def transition_loss(
-    tau0: Tensor, mask: Tensor, action_dim: int, dynamics: DynamicsEnsemble, t: Tensor | None = None
+    tau0: Tensor, mask: Tensor, action_dim: int, dynamics: DynamicsEnsemble, member: Tensor | None = None
 ) -> Tensor:
     """Eq. 9 of each plan: Σ_t ‖s_{t+1} - T̂(s_t, a_t)‖² over transitions that really happened.
 
@@ -29,25 +29,19 @@ def transition_loss(
         mask: bool, shape (..., horizon).
         action_dim: size of a.
         dynamics: T̂.
-        t: the transitions that the sum goes over, shape (..., count); all horizon - 1 by default.
+        member: the member of the ensemble to ask, shape (1,); the mean of all by default.
 
     Returns:
         Shape (...).
     """
-    now, following = _at(tau0[..., :-1, :], t), _at(tau0[..., 1:, action_dim:], t)
-    squares = (following - dynamics(now[..., action_dim:], now[..., :action_dim])).square().sum(dim=-1)
-    return (squares * _at((mask[..., 1:] & mask[..., :-1])[..., None], t)[..., 0]).sum(dim=-1)
+    now, following = tau0[..., :-1, :], tau0[..., 1:, action_dim:]
+    predicted = dynamics(now[..., action_dim:], now[..., :action_dim], member)
+    return ((following - predicted).square().sum(dim=-1) * (mask[..., 1:] & mask[..., :-1])).sum(dim=-1)
 
 
-def reward_loss(tau0: Tensor, mask: Tensor, action_dim: int, reward: RewardModel, t: Tensor | None = None) -> Tensor:
-    """Eq. 10 of each plan: -Σ_t R̂(s_t, a_t), R̂ standardised, over the steps t; shapes as in `transition_loss`."""
-    now = _at(tau0, t)
-    return -(reward(now[..., action_dim:], now[..., :action_dim]) * _at(mask[..., None], t)[..., 0]).sum(dim=-1)
-
-
-def _at(x: Tensor, t: Tensor | None) -> Tensor:
-    """The steps t (..., count) of x (..., horizon, dim)."""
-    return x if t is None else x.take_along_dim(t[..., None], dim=-2)
+def reward_loss(tau0: Tensor, mask: Tensor, action_dim: int, reward: RewardModel) -> Tensor:
+    """Eq. 10 of each plan: -Σ_t R̂(s_t, a_t), R̂ standardised; shapes as in `transition_loss`."""
+    return -(reward(tau0[..., action_dim:], tau0[..., :action_dim]) * mask).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -103,26 +97,19 @@ class Objective:
             level_weight = process.alphas_cumprod[k] if self.config.modulation_weight == "snr" else 1.0
             action_dim = self.model.action_dim
             if self.dynamics is not None:
-                t, scale = self._drawn_steps(len(sample), horizon - 1, generator)
+                # One member costs a fraction of all. The mean of its losses is eq. 9 plus the members' variance, which
+                # draws plans to where they agree.
+                member = torch.randint(self.dynamics.members, (1,), generator=generator, device=device)
                 with mixed_precision(device, self.model.parameter_count):
-                    each = scale * transition_loss(sample, mask, action_dim, self.dynamics, t)
+                    each = transition_loss(sample, mask, action_dim, self.dynamics, member)
                 terms["tr"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_tr * terms["tr"]
             if self.reward is not None:
-                t, scale = self._drawn_steps(len(sample), horizon, generator)
                 with mixed_precision(device, self.model.parameter_count):
-                    each = scale * reward_loss(sample, mask, action_dim, self.reward, t)
+                    each = reward_loss(sample, mask, action_dim, self.reward)
                 terms["rd"] = (level_weight * each).mean() / entries
                 total = total + self.config.lambda_rd * terms["rd"]
         return {"total": total, **terms}
-
-    def _drawn_steps(self, plans: int, steps: int, generator: torch.Generator) -> tuple[Tensor | None, float]:
-        """Some steps of each plan, and the factor by which a sum over them has the sum over all for its mean."""
-        count = math.ceil(self.config.modulated_share * steps)
-        if count == steps:
-            return None, 1.0
-        order = torch.rand(plans, steps, generator=generator, device=generator.device)
-        return order.topk(count, sorted=False).indices, steps / count
 
     def _evaluations(self, plans: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
         """Which of the plans the network sees, and at which level k: shape (evaluations,) each, levels in order."""

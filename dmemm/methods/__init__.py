@@ -74,7 +74,6 @@ def _policy(name: str, label: str, **kind: bool) -> Method:
 # Without the losses of eqs. 9 and 10.
 _UNMODULATED: Fixed = {
     "lambda_tr": 0.0,
-    "modulated_share": 1.0,
     "lambda_rd": 0.0,
     "reward_loss": False,
     "denoise": "tweedie",
@@ -93,6 +92,7 @@ METHODS: dict[str, Method] = {
         _planner("wo_lambda_tr", "w/o λ_tr", {"lambda_tr": 0.0}),
         _planner("wo_lambda_rd", "w/o λ_rd", {"lambda_rd": 0.0, "reward_loss": False}),
         _planner("wo_tr_guide", "w/o transition guide", _UNGUIDED, network="dmemm"),
+        _planner("wo_modulation", "w/o modulation", {}, network="diffuser"),
         _planner("only_weighting", "weighting only", {**_UNMODULATED, **_UNGUIDED}),
         _policy("bc", "BC", by_d3rlpy=True),
         _policy("bcq", "BCQ", by_d3rlpy=True),

@@ -29,9 +29,15 @@ class _Members(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
 
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        """Map (members, n, inputs) to (members, n, outputs), or to the `first` ones of the outputs only."""
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+    def forward(self, x: Tensor, first: int | None = None, member: Tensor | None = None) -> Tensor:
+        """Map (members, n, inputs) to (members, n, outputs), or to the `first` ones of the outputs only.
+
+        With the index of one `member`, shape (1,), the members' axis has size 1.
+        """
+        layers = list(zip(self.weights, self.biases, strict=True))
+        if member is not None:
+            layers = [(w.index_select(0, member), b.index_select(0, member)) for w, b in layers]
+        *hidden, (weight, bias) = layers
         for w, b in hidden:
             x = functional.silu(torch.baddbmm(b, x, w))
         return torch.baddbmm(bias[..., :first], x, weight[..., :first])
@@ -74,10 +80,14 @@ class Mechanism(nn.Module):
         self.register_buffer("target_mean", torch.zeros(target_dim))
         self.register_buffer("target_scale", torch.ones(target_dim))
 
-    def outputs(self, s: Tensor, a: Tensor, first: int | None = None) -> Tensor:
-        """Raw outputs, or the `first` ones: (members, n, outputs), for s, a of shape (n, ·) or (members, n, ·)."""
+    def outputs(self, s: Tensor, a: Tensor, first: int | None = None, member: Tensor | None = None) -> Tensor:
+        """Raw outputs, or the `first` ones, of all members or one: (members, n, outputs), for s and a of shape (n, ·).
+
+        s and a may also have the members' axis, shape (members, n, ·).
+        """
         x = torch.cat([s, a], dim=-1)
-        return self.network(x if x.dim() == 3 else x.expand(self.members, -1, -1), first)
+        members = self.members if member is None else 1
+        return self.network(x if x.dim() == 3 else x.expand(members, -1, -1), first, member)
 
     def loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
         """Training loss of each member, shape (members,), for a standardised target (members, n, target_dim)."""
@@ -105,10 +115,19 @@ class DynamicsEnsemble(Mechanism):
         log_variance = high - functional.softplus(high - raw)
         return mean, low + functional.softplus(log_variance - low)
 
-    def forward(self, s: Tensor, a: Tensor) -> Tensor:
-        """The expected next state, averaged over members: (..., observation_dim) for s and a of the same shape."""
+    def forward(self, s: Tensor, a: Tensor, member: Tensor | None = None) -> Tensor:
+        """The expected next state.
+
+        Args:
+            s: states, shape (..., observation_dim).
+            a: actions, shape (..., action_dim).
+            member: index of the member to ask, shape (1,); the mean of all by default.
+
+        Returns:
+            Shape (..., observation_dim).
+        """
         flat_s, flat_a = s.reshape(-1, s.shape[-1]), a.reshape(-1, a.shape[-1])
-        mean = self.outputs(flat_s, flat_a, self.observation_dim).mean(dim=0, dtype=s.dtype)
+        mean = self.outputs(flat_s, flat_a, self.observation_dim, member).mean(dim=0, dtype=s.dtype)
         return s + (mean * self.target_scale + self.target_mean).view_as(s)
 
     def rollout(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:

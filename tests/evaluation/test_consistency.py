@@ -167,5 +167,5 @@ def test_a_method_without_plans_is_refused(stage, monkeypatch, capsys):
     monkeypatch.chdir(path)
     files = ["--raw", "raw.h5", "--segments", "w.h5", "--model", "m.safetensors", "--dynamics", "dynamics.safetensors"]
     assert main(["consistency", task, "rvs", "0", *files, "--output", "never.json"]) == 1
-    known = "diffuser, dmemm, wo_weighting, wo_lambda_tr, wo_lambda_rd, wo_tr_guide, only_weighting, hd, hdmi, mppi, tt"
-    assert f"rvs: does not plan states; choose one of {known}" in capsys.readouterr().err
+    planners = "diffuser, dmemm, wo_weighting, wo_lambda_tr, wo_lambda_rd, wo_tr_guide, wo_modulation, only_weighting"
+    assert f"rvs: does not plan states; choose one of {planners}, hd, hdmi, mppi, tt" in capsys.readouterr().err

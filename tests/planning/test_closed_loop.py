@@ -28,7 +28,7 @@ TASK = Task(
     parameters={
         "horizon": 16, "network": "mlp", "mlp_width": 128, "mlp_blocks": 2, "diffusion_steps": 10, "train_steps": 600,
         "batch_size": 64, "learning_rate": 0.002, "candidates": 4, "replan_every": 4, "execute": "actions",
-        "episodes": 30, "modulated_share": 1.0,
+        "episodes": 30,
     },
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from dmemm.reporting.tables import write_metrics, write_table
 
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "resources" / "published.csv"
 HOPPER, WALKER = "hopper-medium-replay", "walker2d-medium-expert"
-ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "only_weighting")
+ABLATIONS = ("dmemm", "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_modulation", "only_weighting")
 
 
 def pair(
@@ -125,7 +125,7 @@ def test_table3_compares_the_ablations(write_score: Any, table: Any) -> None:
         for s in (0, 2)
     ]
     lines, text = table(3, scores)
-    assert [float(lines[0][f"{variant}_mean"]) for variant in ABLATIONS] == [1, 11, 21, 31, 41, 51]
+    assert [float(lines[0][f"{variant}_mean"]) for variant in ABLATIONS] == [1, 11, 21, 31, 41, 51, 61]
     assert lines[0]["wo_tr_guide_published_mean"] == "96.200"
     assert lines[1]["wo_tr_guide_published_mean"] == ""  # the paper ablates no halfcheetah
     assert "w/o transition guide" in text
