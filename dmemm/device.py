@@ -48,8 +48,12 @@ LARGE = 500_000
 
 def mixed_precision(device: torch.device, parameters: int) -> torch.autocast:
     """Return the autocast context of a network: bfloat16 products where that is faster, weights in float32."""
-    faster = device.type == "cuda" or (parameters >= LARGE and _has_bfloat16())
-    return torch.autocast(device.type, torch.bfloat16, enabled=faster)
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_faster(device, parameters))
+
+
+def bfloat16_is_faster(device: torch.device, parameters: int) -> bool:
+    """Return whether products in bfloat16 make a network of so many parameters faster."""
+    return device.type == "cuda" or (parameters >= LARGE and _has_bfloat16())
 
 
 @cache

@@ -1,5 +1,7 @@
 """A residual MLP over the flattened plan: for short plans, in less time than the U-Net."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,8 +61,17 @@ class PlanMlp(nn.Module):
         """
         if tau.shape[1] != self.horizon:
             raise UserError(f"plans of {tau.shape[1]} steps: the network is for {self.horizon}; set horizon to that")
-        embedding = functional.embedding(k, self.embedding(self.levels))  # of K levels, fewer than there are plans
-        x = self.blocks(self.first(tau.flatten(1)) + embedding)
+        dtype = self.first.weight.dtype
+        # Of K levels, fewer than there are plans.
+        embedding = functional.embedding(k, self.embedding(self.levels.to(dtype)))
+        x = self.blocks(self.first(tau.flatten(1).to(dtype)) + embedding)
         # Out of mixed precision: three digits are too few for the states of a plan.
         with torch.autocast(x.device.type, enabled=False):
             return self.last(x.to(self.last.weight.dtype)).view(tau.shape)
+
+    def in_bfloat16(self) -> "PlanMlp":
+        """Return a copy whose layers are in bfloat16, except the last; its input and output stay in float32."""
+        copied = copy.deepcopy(self)
+        for part in (copied.embedding, copied.first, copied.blocks):
+            part.to(torch.bfloat16)
+        return copied

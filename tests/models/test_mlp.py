@@ -65,3 +65,33 @@ def test_a_header_rebuilds_either_network(network, tmp_path):
     again = DiffusionModel.load(tmp_path / "model.safetensors", torch.device("cpu"))
     tau, k = torch.randn(3, 8, 6), torch.tensor([0, 1, 3])
     torch.testing.assert_close(again.estimate(tau, k, tau), model.estimate(tau, k, tau), rtol=1e-4, atol=1e-5)
+
+
+def test_its_copy_in_bfloat16_gives_its_plans_to_two_digits():
+    torch.manual_seed(0)
+    network, tau, k = PlanMlp(8, 6, 10), torch.randn(40, 8, 6), torch.arange(40) % 10
+    copied = network.in_bfloat16()
+    plans, rounded = network(tau, k), copied(tau, k)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, rounded.bfloat16().float())  # the last product is not rounded
+    assert not torch.equal(rounded, plans)
+    torch.testing.assert_close(rounded, plans, rtol=0, atol=0.02 * plans.abs().max().item())
+    assert network.first.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("width", [256, 32])
+def test_only_a_large_network_plans_in_bfloat16_and_only_for_many_plans(width, monkeypatch):
+    monkeypatch.setattr("dmemm.device._has_bfloat16", lambda: True)
+    torch.manual_seed(0)
+    model = DiffusionModel(HEADER | {"network": "mlp", "mlp_width": width, "mlp_blocks": 3}, torch.device("cpu"))
+    model.low.fill_(-9)
+    model.high.fill_(9)
+    tau, k = torch.randn(40, 8, 6), torch.arange(40) % 4
+    before = model.requires_grad_(False).eval().estimate(tau, k, tau)
+    model.make_fast()
+    few = torch.cat([model.estimate(tau[i : i + 20], k[i : i + 20], tau[i : i + 20]) for i in (0, 20)])
+    torch.testing.assert_close(few, before, rtol=1e-5, atol=1e-5)
+    if width == 256:
+        assert not torch.allclose(model.estimate(tau, k, tau), before, rtol=1e-5, atol=1e-5)
+    else:
+        torch.testing.assert_close(model.estimate(tau, k, tau), before, rtol=1e-5, atol=1e-5)
