@@ -16,8 +16,6 @@ from dmemm.models.storage import load_artifact, rebuilding, save_weights
 from dmemm.models.traced import Traced
 from dmemm.models.unet import TemporalUnet
 
-_MANY = 32  # plans from which an MLP's products in bfloat16 are worth the conversions
-
 
 class DiffusionModel(nn.Module):
     """Plans of shape (batch, horizon, action_dim + observation_dim) in normalised units.
@@ -55,9 +53,7 @@ class DiffusionModel(nn.Module):
             )
         else:
             self.network = TemporalUnet(dim, header["unet_width"], header["unet_mults"])
-        # The network, made fast: for few plans, for many.
-        self._few: Callable[[Tensor, Tensor], Tensor] | None = None
-        self._many: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._evaluate: Callable[[Tensor, Tensor], Tensor] | None = None  # the network, made fast
         self.parameter_count = sum(parameter.numel() for parameter in self.network.parameters())
         self.process = Process(header["diffusion_steps"], device)
         self.conditioning = Conditioning.of(self.horizon, self.action_dim, dim, header["end_dim"], device)
@@ -72,22 +68,19 @@ class DiffusionModel(nn.Module):
 
     def estimate(self, tau: Tensor, k: Tensor, values: Tensor) -> Tensor:
         """τ̂^0 from τ^k, within the data's range, known entries written over; shapes as `tau`, k (batch,)."""
-        output = self.output(tau, k)
+        output = (self._evaluate or self.network)(tau, k)
         sample = output if self.predict == "sample" else self.process.sample_from_noise(tau, k, output)
         return self.conditioning.apply(sample.clamp(self.low, self.high), values)
 
-    def output(self, tau: Tensor, k: Tensor) -> Tensor:
-        """What the network gives, in the time that `make_fast` has brought it to; its shapes."""
-        return ((self._many if len(tau) >= _MANY else self._few) or self.network)(tau, k)
-
     def make_fast(self) -> None:
-        """Let `estimate` and `output` take less time from now on; the weights must not change any more."""
+        """Let `estimate` take less time from now on; the weights must not change any more."""
         if self.center.is_cuda:
             self.compile_network()
         else:
-            self._few = self._many = Traced(self.network)
+            many = None
             if isinstance(self.network, PlanMlp) and bfloat16_is_faster(self.center.device, self.parameter_count):
-                self._many = Traced(self.network.in_bfloat16())
+                many = self.network.in_bfloat16()
+            self._evaluate = Traced(self.network, many)
 
     def compile_network(self) -> None:
         """On a GPU, compile the network: a minute that the many small operations of all but an MLP repay."""

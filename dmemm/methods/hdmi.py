@@ -46,7 +46,7 @@ class GoalDiffuser(DiffusionModel):
     def estimate(self, tau: Tensor, k: Tensor, values: Tensor) -> Tensor:
         """See `DiffusionModel`; extrapolate from the estimate without the return to the one with it by `_STRENGTH`."""
         free = without_return(tau)
-        both = self.output(torch.cat([free, tau]), torch.cat([k, k]))
+        both = (self._evaluate or self.network)(torch.cat([free, tau]), torch.cat([k, k]))
         plain, asked = both.chunk(2)
         sample = plain + _STRENGTH * (asked - plain)
         return self.conditioning.apply(sample.clamp(self.low, self.high), values)

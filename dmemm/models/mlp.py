@@ -62,8 +62,7 @@ class PlanMlp(nn.Module):
         if tau.shape[1] != self.horizon:
             raise UserError(f"plans of {tau.shape[1]} steps: the network is for {self.horizon}; set horizon to that")
         dtype = self.first.weight.dtype
-        # Of K levels, fewer than there are plans.
-        embedding = functional.embedding(k, self.embedding(self.levels.to(dtype)))
+        embedding = functional.embedding(k, self.embedding(self.levels.to(dtype)))  # of K levels, fewer than plans
         x = self.blocks(self.first(tau.flatten(1).to(dtype)) + embedding)
         # Out of mixed precision: three digits are too few for the states of a plan.
         with torch.autocast(x.device.type, enabled=False):

@@ -6,6 +6,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+_MANY = 32  # plans from which products in bfloat16 repay the conversions; a power of 2, as no graph serves both
 _WORTH = 100  # evaluations from which tracing, half a second to a second, is soon repaid
 
 
@@ -16,11 +17,12 @@ class Traced:
 
     Args:
         network: (plans, ...), (plans,) → (plans, ...), for any number of plans; frozen, in `eval` mode.
+        many: what evaluates `_MANY` plans or more; the same network by default.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, many: nn.Module | None = None) -> None:
         """Start without any graph."""
-        self._network = network
+        self._network, self._many = network, many or network
         self._graphs: dict[int, torch.jit.ScriptModule] = {}
         self._calls: Counter[int] = Counter()
 
@@ -30,9 +32,10 @@ class Traced:
         size = len(tau).bit_length()
         if (graph := self._graphs.get(size)) is not None:
             return graph(tau, k)
+        network = self._many if len(tau) >= _MANY else self._network
         self._calls[size] += 1
         if self._calls[size] == _WORTH:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its deprecation, and of branches that depend on the size
-                self._graphs[size] = torch.jit.freeze(torch.jit.trace(self._network, (tau, k), check_trace=False))
-        return self._network(tau, k)
+                self._graphs[size] = torch.jit.freeze(torch.jit.trace(network, (tau, k), check_trace=False))
+        return network(tau, k)

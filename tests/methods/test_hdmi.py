@@ -87,7 +87,7 @@ def test_guidance_goes_beyond_the_estimate_with_the_return():
     model = hdmi.GoalDiffuser({**sizes, "predict": "sample"}, CPU, PlanDit(4, 8, 1))
     model.low.fill_(-10)
     model.high.fill_(10)
-    model.output = lambda tau, k: torch.zeros_like(tau) + tau[:, :1, 2:3] + 5 * tau[:, :1, 3:]
+    model._evaluate = lambda tau, k: torch.zeros_like(tau) + tau[:, :1, 2:3] + 5 * tau[:, :1, 3:]
     tau = torch.zeros(2, 3, 4)
     tau[:, 0, 2] = torch.tensor([1.0, 2.0])
     estimate = model.estimate(tau, torch.zeros(2), tau)
