@@ -14,10 +14,9 @@ from dmemm.tasks import Task
 Params = Mapping[str, Any]
 
 # A goal is in the plan, so nothing is maximised.
-_WITHOUT_A_GOAL = ("objective", "discount", "termination_penalty")
+_WITHOUT_A_GOAL = ("objective", "model_rollout", "discount", "termination_penalty")
 _MODELS = {
-    "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "rollout": ("dynamics", "value"),
-    "plan_value": ("plan_value",),
+    "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",),
 }  # fmt: skip
 
 
@@ -200,7 +199,8 @@ class TrainConfig(StageConfig):
 class EvaluateConfig(StageConfig):
     """Stage 6: planning under dual guidance."""
 
-    objective: Literal["reward", "return", "value", "rollout", "plan_value"]
+    objective: Literal["reward", "return", "value", "plan_value"]
+    model_rollout: bool
     discount: float
     termination_penalty: float
     veto: float
@@ -216,8 +216,12 @@ class EvaluateConfig(StageConfig):
 
     def models(self, task: Task) -> tuple[str, ...]:
         """Return the names of the models that planning needs beside the network."""
-        transition = ("dynamics",) if self.lambda_guide > 0 or self.veto > 0 else ()
-        return transition if task.has_goal else tuple(dict.fromkeys((*transition, *_MODELS[self.objective])))
+        transition = self.lambda_guide > 0 or self.veto > 0 or self.predicts(task)
+        return ("dynamics",) * transition + _MODELS[self.objective] * (not task.has_goal)
+
+    def predicts(self, task: Task) -> bool:
+        """Whether the objective is of the states that T̂ predicts, not of the planned ones."""
+        return self.model_rollout and self.objective != "plan_value" and not task.has_goal
 
 
 @dataclass(frozen=True)

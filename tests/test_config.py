@@ -99,6 +99,7 @@ def test_variants_fix_what_their_names_say():
     assert plans["wo_modulation"] == plans["dmemm"]
     guided = {n for n, config in plans.items() if "dynamics" in config.models(get_task("hopper-medium"))}
     assert PLANNERS.keys() - guided == {"diffuser", "wo_tr_guide", "only_weighting"}
+    assert {n for n, c in plans.items() if not c.predicts(get_task("hopper-medium"))} == PLANNERS.keys() - guided
     learned = {n: config.models(get_task("hopper-medium")) for n, config in resolved.items()}
     assert learned["dmemm"] == ("dynamics", "reward") and learned["wo_lambda_tr"] == ("reward",)
     assert {n for n, models in learned.items() if not models} == {"diffuser", "only_weighting"}
@@ -111,14 +112,16 @@ def test_variants_fix_what_their_names_say():
     [("reward", ("reward",)), ("return", ("reward", "value")), ("value", ("value",)), ("plan_value", ("plan_value",))],
 )
 def test_planning_needs_the_models_of_its_objective_and_the_ensemble_where_it_guides_or_chooses(objective, models):
-    for key in ("lambda_guide", "veto"):
-        idle = {"lambda_guide": 0.0, "veto": 0.0}
+    for key, value in {"lambda_guide": 0.5, "veto": 0.5, "model_rollout": True}.items():
+        idle = {"lambda_guide": 0.0, "veto": 0.0, "model_rollout": False}
         config = EvaluateConfig.resolve(PARAMS, get_task("hopper-medium"))
         unguided = dataclasses.replace(config, objective=objective, **idle)
-        guided = dataclasses.replace(config, objective=objective, **idle | {key: 0.5})
+        guided = dataclasses.replace(config, objective=objective, **idle | {key: value})
         for task, needed in (("hopper-medium", models), ("maze2d-large", ()), ("multi2d-large", ())):
             assert unguided.models(get_task(task)) == needed
-            assert guided.models(get_task(task)) == ("dynamics", *needed)
+            # Only the states of clean plans are predicted, and only where something is maximised.
+            asked = key != "model_rollout" or (needed and objective != "plan_value")
+            assert guided.models(get_task(task)) == (("dynamics", *needed) if asked else needed)
 
 
 def test_calibration_needs_the_models_of_every_setting():
@@ -133,7 +136,7 @@ def test_with_a_goal_nothing_is_read_of_what_is_maximised():
     config = EvaluateConfig.resolve(PARAMS, without)
     assert config.read_for(without) == dataclasses.asdict(config)
     assert set(EvaluateConfig.parameters()) - set(EvaluateConfig.resolve(PARAMS, with_goal).read_for(with_goal)) == {
-        "objective", "discount", "termination_penalty",
+        "objective", "model_rollout", "discount", "termination_penalty",
     }  # fmt: skip
     for kind in (SegmentConfig, TrainConfig):
         assert set(kind.resolve(PARAMS, with_goal).read_for(with_goal)) == set(kind.parameters())

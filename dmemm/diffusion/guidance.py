@@ -21,16 +21,17 @@ class Guide:
 
     The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
     eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error: the
-    mean over its transitions, or the worst where there is no objective. With the objective `rollout`, whose states are
-    T̂'s own, it is less `veto` times the disagreement of T̂'s members about them.
+    mean over its transitions, or the worst where there is no objective. With `rollout`, where the states are T̂'s own,
+    it is less `veto` times the disagreement of T̂'s members about them.
 
     Attributes:
         action_dim: size of a.
         outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
-        dynamics: T̂; None where λ and `veto` are 0 and nothing is predicted.
+        dynamics: T̂; None where λ and `veto` are 0, without `rollout`.
         lambda_guide: λ.
         veto: weight of the transition error, or of the disagreement, in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
+        rollout: whether `outcome` is of the states that T̂ predicts for the plan's actions, not of the planned ones.
     """
 
     action_dim: int
@@ -39,6 +40,7 @@ class Guide:
     lambda_guide: float = 0.0
     veto: float = 0.0
     plan_value: PlanValue | None = None
+    rollout: bool = False
 
     @property
     def steers(self) -> bool:
@@ -62,8 +64,8 @@ class Guide:
         if self.veto == 0:
             return self.objective(tau)
         assert self.dynamics is not None
-        if self._predicts:
-            states, disagreement = self._rollout(tau)
+        if self.rollout:
+            states, disagreement = self._predicted(tau)
             return self._of_clean(tau, states) - self.veto * disagreement
         errors = transition_errors(tau, self.action_dim, self.dynamics)
         if self.steers:
@@ -86,21 +88,17 @@ class Guide:
             gradient = gradient + _slope(lambda x: plan_value(x, k), tau)
         return gradient
 
-    @property
-    def _predicts(self) -> bool:
-        return self.outcome is not None and self.outcome.objective == "rollout"
-
-    def _rollout(self, tau: Tensor) -> tuple[Tensor, Tensor]:
+    def _predicted(self, tau: Tensor) -> tuple[Tensor, Tensor]:
         assert self.dynamics is not None
         return self.dynamics.rollout(tau[:, 0, self.action_dim :], tau[..., : self.action_dim])
 
     def _of_clean(self, tau: Tensor, predicted: Tensor | None = None) -> Tensor:
-        """The objective, J left out; `predicted`: the states of `rollout`, if they are known already."""
+        """The objective, J left out; `predicted`: the states that T̂ predicts, if they are known already."""
         s, a = tau[..., self.action_dim :], tau[..., : self.action_dim]
         value = tau.new_zeros(len(tau))
         if self.outcome is not None:
-            if self._predicts and predicted is None:
-                predicted, _ = self._rollout(tau)
+            if self.rollout and predicted is None:
+                predicted, _ = self._predicted(tau)
             value = value + self.outcome(s if predicted is None else predicted, a)
         if self.lambda_guide > 0:
             assert self.dynamics is not None

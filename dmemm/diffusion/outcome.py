@@ -1,4 +1,4 @@
-"""What a plan is expected to bring: four of the five objectives of planning (docs/method.md)."""
+"""What a plan is expected to bring: three of the four objectives of planning (docs/method.md)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +17,20 @@ class Outcome:
     * `reward`: Σ_{t<H} R̂(s_t, a_t), eq. 13 as printed, standardised.
     * `return`: Σ_{t<H-1} γ^t R̂(s_t, a_t) + γ^{H-1} V̂(s_{H-1}), in units of V̂'s target's deviation.
     * `value`: the mean of V̂(s_t) over t = 1 … H-1, standardised.
-    * `rollout`: the same, of the states that T̂ predicts for the plan's actions; the caller gives them as s.
 
     A plan ends at its first state in which an episode terminates: that state is worth `termination_penalty` in the
-    place of its reward or V̂; in `value` and `rollout` so is every state after it, in the others those are worth
-    nothing.
+    place of its reward or V̂; in `value` so is every state after it, in the others those are worth nothing.
 
     Attributes:
         objective: which of them.
-        reward: R̂; `value` and `rollout` do without.
+        reward: R̂; `value` does without.
         value: V̂; `reward` does without.
         discount: γ.
         termination_penalty: in units of the reward.
         ended: normalised states (..., Ds) → bool (...), the states in which an episode terminates; None if none does.
     """
 
-    objective: Literal["reward", "return", "value", "rollout"]
+    objective: Literal["reward", "return", "value"]
     reward: RewardModel | None
     value: ValueModel | None
     discount: float = 1.0
@@ -42,7 +40,7 @@ class Outcome:
     def __call__(self, s: Tensor, a: Tensor) -> Tensor:
         """The objective of each plan, shape (batch,), for normalised s and a of shape (batch, horizon, ·)."""
         over = None if self.ended is None else self.ended(s).cumsum(dim=-1)
-        if self.objective in ("value", "rollout"):
+        if self.objective == "value":
             assert self.value is not None
             values = self.value(s[:, 1:])
             if over is not None:

@@ -97,4 +97,6 @@ def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
     if setting.candidates == 1 and setting.alpha == 0:
         yield "lambda_guide"
     if task.has_goal or (setting.candidates == 1 and setting.alpha == 0):
-        yield "objective"
+        yield from ("objective", "model_rollout")
+    elif setting.objective == "plan_value":
+        yield "model_rollout"

@@ -80,7 +80,7 @@ _UNMODULATED: Fixed = {
     "modulation_weight": "uniform",
 }
 # The ensemble neither guides plans nor selects among them.
-_UNGUIDED: Fixed = {"lambda_guide": 0.0, "veto": 0.0}
+_UNGUIDED: Fixed = {"lambda_guide": 0.0, "veto": 0.0, "model_rollout": False}
 _DIFFUSER: Fixed = {**_UNMODULATED, **_UNGUIDED, "weighting": False, "objective": "plan_value"}
 
 METHODS: dict[str, Method] = {

@@ -30,8 +30,8 @@ def make_guide(
         if given[name] is None:
             stage = name.replace("_", "-")
             needs = f"objective {config.objective} needs"
-            if name == "dynamics" and config.objective != "rollout":
-                needs = "transition guidance and the veto need"
+            if name == "dynamics":
+                needs = "transition guidance, the veto and model_rollout need"
             raise UserError(f"--{stage}: {needs} it; give the weights that `dmemm {stage}` wrote")
     action_dim = model.action_dim
     if task.has_goal:  # the data's reward knows its own goals only
@@ -46,4 +46,4 @@ def make_guide(
         return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto, plan_value)
     ended = termination(task, model.center[action_dim:], model.scale[action_dim:])
     outcome = Outcome(config.objective, reward, value, config.discount, config.termination_penalty, ended)
-    return Guide(action_dim, outcome, dynamics, config.lambda_guide, config.veto)
+    return Guide(action_dim, outcome, dynamics, config.lambda_guide, config.veto, rollout=config.model_rollout)

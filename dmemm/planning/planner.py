@@ -31,7 +31,7 @@ class Planner:
         config: the planning parameters.
         model: the trained diffusion model.
         dynamics: T̂, or None. Required if `config.lambda_guide` or `config.veto` is positive, and by
-                the objective `rollout`.
+                `config.model_rollout` in tasks without a goal.
         reward: R̂, or None.
         seed: seed of the noise.
         value: V̂, or None.

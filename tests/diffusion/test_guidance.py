@@ -56,6 +56,7 @@ def diffusion_model(goal):
 def config(**changes):
     values = {
         "objective": "reward",
+        "model_rollout": False,
         "discount": 0.9,
         "termination_penalty": -3.0,
         "veto": 0.0,

@@ -135,7 +135,7 @@ def test_a_rollout_judges_the_states_that_the_actions_lead_to_and_vetoes_what_th
         objectives.append(sum(values) / (H - 1))
         merits.append(objectives[-1] - 0.7 * disagreement)
     assert any(falls) and not all(falls)
-    guide = Guide(2, Outcome("rollout", None, value, GAMMA, PENALTY, fallen), dynamics, veto=0.7)
+    guide = Guide(2, Outcome("value", None, value, GAMMA, PENALTY, fallen), dynamics, veto=0.7, rollout=True)
     torch.testing.assert_close(guide.objective(tau), torch.tensor(objectives).double())
     torch.testing.assert_close(guide.merit(tau), torch.tensor(merits).double())
     other = tau.clone()

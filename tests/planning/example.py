@@ -33,7 +33,7 @@ def planner(candidates, seed=0, task=TASK, without=(), **changes):
     torch.manual_seed(1)
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
     config = EvaluateConfig(
-        **{"objective": "reward", "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
+        **{"objective": "reward", "model_rollout": False, "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
            "alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,
            "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
     )  # fmt: skip

@@ -133,10 +133,9 @@ def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_n
         ({"objective": "reward"}, ["reward"], "--reward: objective reward needs it; .*`dmemm reward`"),
         ({"objective": "return"}, ["value"], "--value: objective return needs it"),
         ({"objective": "value"}, ["value"], "--value: objective value needs it"),
-        ({"objective": "rollout"}, ["value"], "--value: objective rollout needs it"),
-        ({"objective": "rollout", "veto": 0.0}, ["dynamics"], "--dynamics: objective rollout needs it"),
+        ({"model_rollout": True, "lambda_guide": 0.0}, ["dynamics"], "--dynamics: .* model_rollout need it"),
         ({"objective": "plan_value"}, ["plan_value"], "--plan-value: objective plan_value needs it"),
-        ({"lambda_guide": 0.0, "veto": 0.5}, ["dynamics"], "--dynamics: transition guidance and the veto need it"),
+        ({"lambda_guide": 0.0, "veto": 0.5}, ["dynamics"], "--dynamics: transition guidance, the veto and .* need it"),
     ],
 )
 def test_what_the_objective_needs_is_asked_for_but_not_with_a_goal(changes, without, said):
