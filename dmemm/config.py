@@ -220,7 +220,7 @@ class EvaluateConfig(StageConfig):
         return ("dynamics",) * transition + _MODELS[self.objective] * (not task.has_goal)
 
     def predicts(self, task: Task) -> bool:
-        """Whether the objective is of the states that T̂ predicts, not of the planned ones."""
+        """Whether the states that T̂ predicts count, beside the planned ones."""
         return self.model_rollout and self.objective != "plan_value" and not task.has_goal
 
 

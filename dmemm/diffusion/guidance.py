@@ -21,8 +21,7 @@ class Guide:
 
     The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
     eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error: the
-    mean over its transitions, or the worst where there is no objective. With `rollout`, where the states are T̂'s own,
-    it is less `veto` times the disagreement of T̂'s members about them.
+    mean over its transitions, or the worst where there is no objective.
 
     Attributes:
         action_dim: size of a.
@@ -31,7 +30,7 @@ class Guide:
         lambda_guide: λ.
         veto: weight of the transition error, or of the disagreement, in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
-        rollout: whether `outcome` is of the states that T̂ predicts for the plan's actions, not of the planned ones.
+        rollout: whether a plan brings no more than the states that T̂ predicts for its actions.
     """
 
     action_dim: int
@@ -64,9 +63,6 @@ class Guide:
         if self.veto == 0:
             return self.objective(tau)
         assert self.dynamics is not None
-        if self.rollout:
-            states, disagreement = self._predicted(tau)
-            return self._of_clean(tau, states) - self.veto * disagreement
         errors = transition_errors(tau, self.action_dim, self.dynamics)
         if self.steers:
             return self.objective(tau) - self.veto * errors.mean(dim=-1)
@@ -88,18 +84,16 @@ class Guide:
             gradient = gradient + _slope(lambda x: plan_value(x, k), tau)
         return gradient
 
-    def _predicted(self, tau: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.dynamics is not None
-        return self.dynamics.rollout(tau[:, 0, self.action_dim :], tau[..., : self.action_dim])
-
-    def _of_clean(self, tau: Tensor, predicted: Tensor | None = None) -> Tensor:
-        """The objective, J left out; `predicted`: the states that T̂ predicts, if they are known already."""
+    def _of_clean(self, tau: Tensor) -> Tensor:
+        """The objective, J left out."""
         s, a = tau[..., self.action_dim :], tau[..., : self.action_dim]
         value = tau.new_zeros(len(tau))
         if self.outcome is not None:
-            if self.rollout and predicted is None:
-                predicted, _ = self._predicted(tau)
-            value = value + self.outcome(s if predicted is None else predicted, a)
+            brings = self.outcome(s, a)
+            if self.rollout:
+                assert self.dynamics is not None
+                brings = torch.minimum(brings, self.outcome(self.dynamics.rollout(s[:, 0], a), a))
+            value = value + brings
         if self.lambda_guide > 0:
             assert self.dynamics is not None
             log_likelihood = self.dynamics.log_likelihood(s[:, :-1], a[:, :-1], s[:, 1:])

@@ -130,7 +130,7 @@ class DynamicsEnsemble(Mechanism):
         mean = self.outputs(flat_s, flat_a, self.observation_dim, member).mean(dim=0, dtype=s.dtype)
         return s + (mean * self.target_scale + self.target_mean).view_as(s)
 
-    def rollout(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    def rollout(self, s: Tensor, a: Tensor) -> Tensor:
         """Predict the states that actions lead to, each from the expected state before it.
 
         Args:
@@ -138,15 +138,12 @@ class DynamicsEnsemble(Mechanism):
             a: shape (batch, horizon, action_dim); the last action leads beyond the horizon and is not taken.
 
         Returns:
-            The states, the first one included, shape (batch, horizon, observation_dim); and the disagreement of the
-            members, shape (batch,): the variance of their predictions, summed over entries and transitions.
+            The states, the first one included, shape (batch, horizon, observation_dim).
         """
-        states, disagreement = [s], s.new_zeros(len(s))
+        states = [s]
         for action in a[:, :-1].unbind(dim=1):
-            change = self.outputs(states[-1], action, self.observation_dim) * self.target_scale
-            disagreement = disagreement + change.var(dim=0, correction=0).sum(dim=-1)
-            states.append(states[-1] + change.mean(dim=0) + self.target_mean)
-        return torch.stack(states, dim=1), disagreement
+            states.append(self(states[-1], action))
+        return torch.stack(states, dim=1)
 
     def log_likelihood(self, s: Tensor, a: Tensor, s_next: Tensor) -> Tensor:
         """The log T̂(s' | s, a), the density of the members' mixture, shape (...), in normalised units of s'."""
