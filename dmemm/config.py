@@ -15,9 +15,7 @@ Params = Mapping[str, Any]
 
 # A goal is in the plan, so nothing is maximised.
 _WITHOUT_A_GOAL = ("objective", "model_rollout", "discount", "termination_penalty")
-_MODELS = {
-    "reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",),
-}  # fmt: skip
+_MODELS = {"reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",)}
 
 
 def check_params(params: Any, source: str) -> Params:

@@ -28,7 +28,7 @@ class Guide:
         outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
         dynamics: T̂; None where λ and `veto` are 0, without `rollout`.
         lambda_guide: λ.
-        veto: weight of the transition error, or of the disagreement, in the choice.
+        veto: weight of the transition error in the choice.
         plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
         rollout: whether a plan brings no more than the states that T̂ predicts for its actions.
     """
