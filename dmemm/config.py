@@ -79,8 +79,8 @@ class StageConfig:
 
     @classmethod
     def resolve(cls, params: Params, task: Task, method: Method | None = None) -> Self:
-        """Take the stage's keys, choose the values of the task's suite and body, and apply what the method fixes."""
-        values = {key: _choose(params[key], key, task) for key in cls.parameters()}
+        """Take the stage's keys, choose the values of the task and the method, and apply what the method fixes."""
+        values = {key: _choose(params[key], key, task, method) for key in cls.parameters()}
         if method is not None:
             values |= {key: value for key, value in method.fixed.items() if key in values}
         return cls(**values)
@@ -98,12 +98,12 @@ class StageConfig:
         return self.models(task)
 
 
-def _choose(value: Any, key: str, task: Task) -> Any:
+def _choose(value: Any, key: str, task: Task, method: Method | None) -> Any:
     value = task.parameters.get(key, value)
     if isinstance(value, Mapping) and key != "guide_grid":  # which is the same for all
-        for name in (task.suite, task.body):
+        for name in (task.suite, task.body, method and method.name, "others"):
             if name in value:
-                return _choose(value[name], key, task)
+                return _choose(value[name], key, task, method)
         raise UserError(f"params.yaml: {key}: no value for {task.body} or {task.suite}")
     return tuple(value) if isinstance(value, list) else value
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dmemm.cli import main
-from dmemm.config import CalibrateConfig, EvaluateConfig, SegmentConfig, TrainConfig, override
+from dmemm.config import CalibrateConfig, EvaluateConfig, MethodConfig, SegmentConfig, TrainConfig, override
 from dmemm.errors import UserError
 from dmemm.methods import METHODS, get_method
 from dmemm.tasks import get_task
@@ -65,6 +65,19 @@ def test_values_are_chosen_by_suite_and_body(assignments, expected):
     changed = override(PARAMS, assignments)
     tasks = ("hopper-medium", "halfcheetah-medium", "maze2d-large")
     assert tuple(SegmentConfig.resolve(changed, get_task(task)).horizon for task in tasks) == expected
+
+
+def test_a_methods_steps_are_its_own_or_those_of_the_others():
+    def steps(*names):
+        task = get_task("hopper-medium")
+        return [MethodConfig.resolve(changed, task, get_method(name)).method_steps for name in names]
+
+    changed = override(PARAMS, ["method_steps={others: 5, iql: 7}"])
+    assert steps("iql", "bc") == [7, 5]
+    changed = override(changed, ["method_steps.bc=6"])
+    assert steps("iql", "bc", "rvs") == [7, 6, 5]
+    changed = override(changed, ["method_steps=2"])
+    assert steps("iql", "bc", "rvs") == [2, 2, 2]
 
 
 def test_one_value_for_a_key_with_several_is_that_of_all_and_a_suites_leaves_the_other():

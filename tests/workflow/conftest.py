@@ -37,7 +37,7 @@ TINY = {
     "unet_width": {"locomotion": 8, "maze": 8},
     "unet_mults": {"locomotion": [1, 2], "maze": [1, 2]},
     "train_steps": {"locomotion": 5, "maze": 5},
-    "method_steps": 5,
+    "method_steps": {"others": 5},
     "plan_value_steps": 5,
     "episodes": {"locomotion": 2, "maze": 2},
     "candidates": {"locomotion": 2, "maze": 2},

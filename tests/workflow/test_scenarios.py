@@ -127,6 +127,13 @@ def test_a_bodys_or_a_tasks_own_value_reruns_that_task_alone(hollow):
     assert hollow.planned(*targets) == one
 
 
+def test_a_methods_steps_rerun_that_method_alone(hollow):
+    targets = [f"results/eval/{method}/hopper-medium-expert/seed0.json" for method in ("rvs", "dv")]
+    hollow.run("snakemake", "--quiet", "all", "--", *targets)
+    hollow.set(method_steps={"others": 5, "dv": 6})
+    assert hollow.planned(*targets) == {"train": 1, "evaluate": 1}
+
+
 @pytest.mark.parametrize("tool", ["snakemake", "dvc"])
 def test_one_seed_more_runs_only_what_is_new(small, tool):
     small.set(seeds=[0, 1])
