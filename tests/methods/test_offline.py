@@ -130,15 +130,18 @@ batch = type("Batch", (), {"observations": x})
 impl.modules.policy._mu.bias.data.fill_(-1.0)
 impl.compute_actor_grad(batch)
 print(float(impl.modules.policy._mu.bias.grad.sum()))
+print(float(next(impl.modules.log_alpha.parameters())))
 """
     done = subprocess.run(
         [ROOT / METHODS_ENVIRONMENT / "bin/python", "-W", "ignore", "-c", code],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    squashed, raw, slope = (float(line) for line in done.stdout.splitlines()[-3:])
+    squashed, raw, slope, log_alpha = (float(line) for line in done.stdout.splitlines()[-4:])
     assert squashed == pytest.approx(0.9, abs=0.1) and raw == pytest.approx(np.arctanh(squashed), rel=0.2)
     assert slope < -1e-3  # towards the data's actions
+    # Adam's first step of the multiplier, whose published rate is multiplied by 500,000 / 300.
+    assert log_alpha == pytest.approx(1e-3 * 500_000 / 300, rel=0.01)
 
 
 @pytest.mark.parametrize("method", ["bcq", "dt"])
