@@ -37,10 +37,10 @@ def load(path: Path) -> Params:
     _check_listed(path, "ablation_tasks", params["ablation_tasks"], "locomotion", params)
     _check_listed(path, "sensitivity_tasks", params["sensitivity_tasks"], "locomotion", params)
     _check_listed(path, "mazes", [f"maze2d-{maze}" for maze in params["mazes"]], "maze", params)
-    for key in ("methods", "method_steps"):
+    for key, known in (("methods", POLICIES), ("method_steps", (*POLICIES, "others"))):
         for name in params[key]:
-            if name not in POLICIES and (key, name) != ("method_steps", "others"):
-                raise UserError(f"{path}: {key}: {name} is unknown; choose from {', '.join(POLICIES)}")
+            if name not in known:
+                raise UserError(f"{path}: {key}: {name} is unknown; choose from {', '.join(known)}")
     return params
 
 

@@ -10,7 +10,6 @@ from dmemm.tasks import Task
 
 __all__ = ["Policy", "train"]
 
-
 _STEPS, _WARM_UP, _ALPHA_RATE = 500_000, 40_000, 1e-3  # published
 
 
@@ -50,7 +49,7 @@ def _algorithm(task: Task, steps: int, _: Any) -> Any:
         actor_learning_rate=1e-4,
         critic_learning_rate=3e-4,
         imitator_learning_rate=3e-4,
-        alpha_learning_rate=_ALPHA_RATE * max(1.0, _STEPS / steps),  # it has to grow a thousandfold,
+        alpha_learning_rate=_ALPHA_RATE * max(1.0, _STEPS / steps),  # it has to grow a thousandfold
         temp_learning_rate=0.0,
         initial_temperature=1e-20,
         imitator_encoder_factory=d3rlpy.models.VectorEncoderFactory([750, 750]),
