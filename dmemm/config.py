@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from dmemm.errors import UserError
 from dmemm.files import parse_yaml, read_yaml
-from dmemm.methods import Method
+from dmemm.methods import POLICIES, Method
 from dmemm.schema import check
 from dmemm.tasks import Task
 
@@ -19,12 +19,16 @@ _MODELS = {"reward": ("reward",), "return": ("reward", "value"), "value": ("valu
 
 
 def check_params(params: Any, source: str) -> Params:
-    """Return `params` if they fit the schema.
+    """Return `params` if they fit the schema and name methods that exist.
 
     Raises:
         UserError: naming the first key at fault, with `source`.
     """
     check(params, "params", source)
+    for key, known in (("methods", POLICIES), ("method_steps", (*POLICIES, "others"))):
+        for name in params[key]:
+            if name not in known:
+                raise UserError(f"{source}: {key}: {name} is unknown; choose from {', '.join(known)}")
     return dict(params)
 
 

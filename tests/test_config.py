@@ -44,6 +44,8 @@ def test_what_is_no_number_is_refused_for_one(text):
         ("seeds=2", r"seeds: 2 is not of type 'array'; it needs a list, as \[0, 1\]"),
         ("train_steps=many", r"train_steps\.\w+: 'many' is not of type 'integer'"),
         ("horizon=3", r"horizon\.\w+: 3 is less than the minimum of 4"),
+        ("method_steps.iqll=5", "command line: method_steps: iqll is unknown; choose from bc, .*, others"),
+        ("methods=[rvss]", "methods: rvss is unknown"),
         ("alpha", "expected key=value"),
     ],
 )

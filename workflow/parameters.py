@@ -6,7 +6,6 @@ from typing import Any
 
 from dmemm.config import Params, load_params
 from dmemm.errors import UserError
-from dmemm.methods import POLICIES
 from dmemm.tasks import get_task
 
 
@@ -37,10 +36,6 @@ def load(path: Path) -> Params:
     _check_listed(path, "ablation_tasks", params["ablation_tasks"], "locomotion", params)
     _check_listed(path, "sensitivity_tasks", params["sensitivity_tasks"], "locomotion", params)
     _check_listed(path, "mazes", [f"maze2d-{maze}" for maze in params["mazes"]], "maze", params)
-    for key, known in (("methods", POLICIES), ("method_steps", (*POLICIES, "others"))):
-        for name in params[key]:
-            if name not in known:
-                raise UserError(f"{path}: {key}: {name} is unknown; choose from {', '.join(known)}")
     return params
 
 
