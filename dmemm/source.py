@@ -3,7 +3,14 @@
 import ast
 import io
 import tokenize
+from functools import cache
 from pathlib import Path
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return the syntax tree of a Python file."""
+    return ast.parse(path.read_text(), str(path))
 
 
 def program(path: Path) -> str:
@@ -15,7 +22,7 @@ def program(path: Path) -> str:
             line, column = token.start
             lines[line - 1] = lines[line - 1][:column]
     code = [line.encode() for line in lines]  # columns of the tree count bytes
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree(path)):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:

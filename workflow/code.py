@@ -4,11 +4,11 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path
 
 from dmemm.errors import UserError
-from dmemm.source import program
+from dmemm.source import program, tree
 
 PACKAGE = "dmemm"
 
@@ -16,10 +16,11 @@ PACKAGE = "dmemm"
 # their text, and following them would retrain every network when a message changes.
 FRONT = frozenset(f"dmemm.{name}" for name in ("cli", "stages", "config", "errors", "progress", "methods", "inputs"))
 
-# Libraries whose version a number or a picture can depend on.
+# Libraries whose version a number or a picture can depend on, by the names that are imported.
 LIBRARIES = {
-    "gymnasium", "gymnasium-robotics", "matplotlib", "minari", "mujoco", "numpy", "onnxruntime", "pillow", "scipy",
-    "torch",
+    "PIL": "pillow", "gymnasium": "gymnasium", "gymnasium_robotics": "gymnasium-robotics", "matplotlib": "matplotlib",
+    "minari": "minari", "mujoco": "mujoco", "numpy": "numpy", "onnxruntime": "onnxruntime", "scipy": "scipy",
+    "torch": "torch",
 }  # fmt: skip
 
 
@@ -62,15 +63,9 @@ def sources(*modules: str, root: Path = Path()) -> tuple[str, ...]:
 
 def _versions(files: tuple[str, ...], root: Path) -> list[str]:
     """`library==version` of each library that the files import; a local build's suffix (+cpu) is no version."""
-    top = {module.split(".")[0] for name in files for module in _imports(root / name, PACKAGE)} - {PACKAGE}
-    libraries = {library for module in top for library in _distributions().get(module, ())} & LIBRARIES
-    versions = {library: version(library) for library in libraries}
-    return sorted(f"{library}=={number.partition('+')[0]}" for library, number in versions.items())
-
-
-@cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
+    top = {module.split(".")[0] for name in files for module in _imports(root / name, PACKAGE)}
+    libraries = [LIBRARIES[module] for module in top & LIBRARIES.keys()]
+    return sorted(f"{library}=={version(library).partition('+')[0]}" for library in libraries)
 
 
 @cache
@@ -86,11 +81,11 @@ _program = cache(program)
 def _imports(path: Path, module: str) -> tuple[str, ...]:
     """Names of modules that a file imports, and of the packages that hold them, which run too."""
     try:
-        tree = ast.parse(path.read_text(), str(path))
+        statements = _statements(tree(path))
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: not valid Python: {error.msg}") from error
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names = {name for node in _statements(tree) for name in _names(node, package)} | {module}
+    names = {name for node in statements for name in _names(node, package)} | {module}
     return tuple(sorted({name[:end] for name in names for end in _ends(name)}))
 
 
