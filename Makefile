@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo methods table1 table2 table3 figure1 all report test test-all docs image quick small paper lock install
+.PHONY: demo methods table1 table2 table3 figure1 all report lint test test-all docs image quick small paper lock install
 
 # Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
 # job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
@@ -60,15 +60,19 @@ report: install
 		'$$3 ~ /^(estimators|pictures)$$/ {if ($$7 == "no update") print $$1; \
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
-# Lint, types, tests: of the project, not of modules that a user has put beside it.
+# Of the project, not of modules that a user has put beside it.
 CODE := benchmarks dmemm docs snakemake_logger_plugin_dmemm tests workflow
-test: install methods
+lint: install
 	ruff format --check $(CODE)
 	ruff check $(CODE)
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --dry-run --lint
 	$(DOCS)
+
+# Lint, types, links, then tests. The packages of other methods are installed meanwhile: both use one core.
+test: install
+	$(MAKE) --jobs=2 lint methods
 	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every test, the long ones too.

@@ -65,6 +65,8 @@ def test_routes_are_as_short_as_those_of_a_slow_search(monkeypatch):
 def test_it_does_what_brings_the_return_that_is_asked_for(monkeypatch):
     sizes = dataclasses.replace(hdmi._TRAINING, unet_width=16, unet_mults=(1, 2), diffusion_steps=10)
     monkeypatch.setattr(hdmi, "_TRAINING", sizes)
+    monkeypatch.setattr(hdmi, "_WIDTH", 32)
+    monkeypatch.setattr(hdmi, "_BLOCKS", 2)
     monkeypatch.setattr(hd, "_HORIZON", 16)
     rng = np.random.default_rng(0)
     # Half of the episodes go up and earn 1 a step, the other half down and earn nothing, all from like states.
