@@ -14,7 +14,7 @@ install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --no-deps --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	$(BIN)/$(COMPILE) .venv/lib
 	touch $@

@@ -89,6 +89,15 @@ def test_every_documented_make_target_exists(documented: Project) -> None:
             assert documented.run("make", "--dry-run", "--always-make", *words[1:]), page
 
 
+def test_locked_packages_bring_what_they_need_on_this_platform(documented: Project) -> None:
+    """The lock has no libraries of CUDA, which another build of torch requires."""
+    texts = [documented.run("make", "--dry-run", "--always-make", "install")]
+    texts += [(ROOT / name).read_text() for name in ("Dockerfile", "workflow/envs/dmemm.post-deploy.sh")]
+    for text in texts:
+        (line,) = re.findall(r".*pip install .*requirements\.lock", text)
+        assert "--no-deps" not in line
+
+
 def test_pages_link_to_pages_that_exist(documented: Project) -> None:
     for page in PAGES:
         folder = (documented.folder / page.relative_to(ROOT)).parent

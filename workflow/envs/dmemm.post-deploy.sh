@@ -2,4 +2,4 @@
 # Install the exact versions of requirements.lock into the environment. To have an edit of the lock noticed, delete
 # .snakemake/conda/.
 set -euo pipefail
-python -m pip install --no-deps --requirement requirements.lock
+python -m pip install --requirement requirements.lock
