@@ -21,8 +21,8 @@ _RESAMPLES = 10_000
 _COMPARED = tuple(f"{key}{end}" for key in ("difference", "improvement") for end in ("", "_low", "_high"))
 _CAPTION = (
     "IQM: interquartile mean, the mean of the middle half of all tasks' and seeds' scores. The 95 % interval contains"
-    f" the IQMs of 95 % of {_RESAMPLES} bootstrap samples, which draw seeds within each task. With fewer than about"
-    " five seeds it is too narrow; with one there is none."
+    f" the IQMs of 95 % of {_RESAMPLES} bootstrap samples, which draw seeds within each task. It is too narrow where"
+    " seeds are few: a mean's contains the truth in 84 % of cases for five seeds of one task, 93 % of nine tasks."
 )
 _PAIRS = (
     "DMEMM against each method. Difference: DMEMM's score minus the method's, seed by seed (both start from the same"
