@@ -57,9 +57,8 @@ def test_an_edit_reruns_under_dvc_what_it_affects(hollow):
 
 def test_another_version_of_torch_reruns_what_computes_with_it(hollow):
     code = hollow.folder / "workflow/code.py"
-    old = "library: version(library)"
-    assert old in code.read_text()
-    code.write_text(code.read_text().replace(old, 'library: "9.9" if library == "torch" else version(library)'))
+    with code.open("a") as file:
+        file.write("_of = version\nversion = lambda library: '9.9' if library == 'torch' else _of(library)\n")
     planned = hollow.planned()
     assert planned.items() >= NETWORKS.items() and planned["dynamics"] == 2
     assert "download" not in planned and "segment" not in planned
