@@ -70,14 +70,18 @@ lint: install
 	snakemake --dry-run --lint
 	$(DOCS)
 
+# One worker more than cores: many tests wait for processes that they have started.
+PYTEST := OMP_NUM_THREADS=1 pytest --dist loadfile --no-loadscope-reorder \
+	--numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 # Lint, types, links, then tests. The packages of other methods are installed meanwhile: both use one core.
 test: install
 	$(MAKE) --jobs=2 lint methods
-	OMP_NUM_THREADS=1 pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not long'
 
 # Every test, the long ones too.
 test-all: install methods
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # The documentation as a site, in site/; a link to nowhere is an error.
 DOCS := NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
