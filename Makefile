@@ -71,7 +71,7 @@ lint: install
 	$(DOCS)
 
 # One worker more than cores: many tests wait for processes that they have started.
-PYTEST := OMP_NUM_THREADS=1 pytest --dist loadfile --no-loadscope-reorder \
+PYTEST = OMP_NUM_THREADS=1 pytest --dist loadfile --no-loadscope-reorder \
 	--numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # Lint, types, links, then tests. The packages of other methods are installed meanwhile: both use one core.

@@ -3,26 +3,24 @@
 import ast
 import io
 import tokenize
-from functools import cache
 from pathlib import Path
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    """Return the syntax tree of a Python file."""
-    return ast.parse(path.read_text(), str(path))
-
-
-def program(path: Path) -> str:
-    """Return the lines of a Python file without comments, docstrings and blank lines, which no result depends on."""
+def parsed(path: Path) -> tuple[str, ast.Module]:
+    """Return the text of a Python file and its syntax tree."""
     text = path.read_text()
+    return text, ast.parse(text, str(path))
+
+
+def program(text: str, tree: ast.Module) -> str:
+    """Return the lines of a parsed file without comments, docstrings and blank lines, which no result depends on."""
     lines = text.split("\n")  # as the tokenizer counts them
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             line, column = token.start
             lines[line - 1] = lines[line - 1][:column]
     code = [line.encode() for line in lines]  # columns of the tree count bytes
-    for node in ast.walk(tree(path)):
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dmemm.errors import UserError
-from dmemm.source import program, tree
+from dmemm.source import parsed, program
 
 PACKAGE = "dmemm"
 
@@ -74,14 +74,19 @@ def _file(module: str, root: Path) -> str | None:
     return next((p for p in (f"{base}.py", f"{base}/__init__.py") if (root / p).is_file()), None)
 
 
-_program = cache(program)
+_parsed = cache(parsed)
+
+
+@cache
+def _program(path: Path) -> str:
+    return program(*_parsed(path))
 
 
 @cache
 def _imports(path: Path, module: str) -> tuple[str, ...]:
     """Names of modules that a file imports, and of the packages that hold them, which run too."""
     try:
-        statements = _statements(tree(path))
+        statements = _statements(_parsed(path)[1])
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: not valid Python: {error.msg}") from error
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dmemm.errors import UserError
 from dmemm.models.storage import load_weights, save_weights
-from dmemm.source import program
+from dmemm.source import parsed, program
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the package
 
@@ -32,17 +32,18 @@ def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None], modul
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             except OSError as error:
                 raise UserError(f"{path}: cannot read it ({error.strerror}); run the stage that makes it") from error
-    for path in imported(module):
-        digest.update(program(path).encode())
+    for _, source in sorted(imported(module).items()):
+        digest.update(program(*source).encode())
     return digest.hexdigest()
 
 
-def imported(module: str) -> list[Path]:
-    """The files of this package that a module imports, directly or through others, and its own.
+def imported(module: str) -> dict[Path, tuple[str, ast.Module]]:
+    """The files of this package that a module imports, directly or through others, and its own, as `parsed` gives them.
 
     They are read, not looked up among the loaded modules, which may be there for other reasons.
     """
-    found, names = set(), [module]
+    found: dict[Path, tuple[str, ast.Module]] = {}
+    names = [module]
     while names:
         package, *rest = names.pop().split(".")
         if package != "dmemm":
@@ -51,13 +52,13 @@ def imported(module: str) -> list[Path]:
         path = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
         if path is None or path in found:  # the name of no module, but of something in one
             continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
+        found[path] = parsed(path)
+        for node in ast.walk(found[path][1]):
             if isinstance(node, ast.Import):
                 names += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return sorted(found)
+    return found
 
 
 @dataclass
