@@ -22,8 +22,8 @@ _COMPARED = tuple(f"{key}{end}" for key in ("difference", "improvement") for end
 _CAPTION = (
     "IQM: interquartile mean, the mean of the middle half of all tasks' and seeds' scores. The 95 % interval contains"
     f" the IQMs of 95 % of {_RESAMPLES} bootstrap samples, which draw seeds within each task. With few seeds it is"
-    " too narrow: for five, a mean's contains the true one in 84 % of cases (one task) or 93 % (nine). With one there is"
-    " none."
+    " too narrow: for five, a mean's contains the true one in 84 % of cases (one task) or 93 % (nine). With one there"
+    " is none."
 )
 _PAIRS = (
     "DMEMM against each method. Difference: DMEMM's score minus the method's, seed by seed (both start from the same"
