@@ -1,53 +1,87 @@
-"""Runs commands of Snakemake and DVC in forks of a process that has imported both: a start then takes half the time.
+"""Runs Snakemake, DVC and the stages in forks of a process that has imported what they import, for its clients.
 
-Each line of the input is JSON: a command, its folder, its environment and the file for its output. The answer is its
-exit code. The project's own modules are not imported here, so that each command imports those of its folder.
+The project's own modules are not imported here, so that each command imports those of its folder.
+
+    python server.py SOCKET
 """
 
 import gc
 import json
 import os
+import runpy
 import signal
+import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
-import dvc.cli
-import dvc.cli.parser
-import dvc.repo
-import jsonschema  # noqa: F401
-import ruamel.yaml  # noqa: F401
-import scmrepo.git  # noqa: F401
-import smart_open  # noqa: F401
-import snakemake.cli
+LISTENER = socket.socket(socket.AF_UNIX)
+LISTENING = sys.argv[1]
+LISTENER.bind(LISTENING)
+LISTENER.listen()
+LISTENER.settimeout(1)
+print("listens", flush=True)  # and accepts after the imports
 
-MAINS = {"snakemake": snakemake.cli.main, "dvc": dvc.cli.main}
+import dvc.cli  # noqa: E402
+import dvc.cli.parser  # noqa: E402
+import dvc.repo  # noqa: E402, F401
+import gymnasium  # noqa: E402, F401
+import jsonschema  # noqa: E402, F401
+import ruamel.yaml  # noqa: E402, F401
+import scmrepo.git  # noqa: E402, F401
+import smart_open  # noqa: E402, F401
+import snakemake.cli  # noqa: E402
+import torch._dynamo  # noqa: E402, F401
 
 
-def run(command: list[str], folder: str, environment: dict[str, str], output: int) -> int:
-    """Become what `command` starts in a shell of its own."""
+def stage() -> None:
+    """`python -m dmemm`."""
+    sys.argv = sys.argv[2:]
+    runpy.run_module("dmemm", run_name="__main__", alter_sys=True)
+
+
+MAINS = {"snakemake": snakemake.cli.main, "dvc": dvc.cli.main, "python": stage}
+
+
+def answer(client: socket.socket) -> None:
+    """Become what the client's command starts in a shell of its own; a process in between sends the exit code."""
+    _, files, _, _ = socket.recv_fds(client, 1, 3)
+    command, folder, environment = json.load(client.makefile())
+    if process := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        with suppress(BrokenPipeError):
+            client.sendall(str(code).encode())
+        os._exit(0)
+    client.close()
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for standard in (1, 2):
-        os.dup2(output, standard)
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
+        os.close(file)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0] = folder
     sys.argv = command
-    return MAINS[command[0]]() or 0
+    sys.executable = str(Path(LISTENING).with_name("python"))  # the rules put its folder before the PATH
+    sys.exit(MAINS[command[0]]())
 
 
 def serve() -> None:
+    """Answer until the process that started this one has ended."""
     snakemake.cli.get_argument_parser()  # finds the plugins
     dvc.cli.parser.get_main_parser()
     gc.freeze()  # or each fork copies all pages to collect garbage
-    for line in sys.stdin:
-        command, folder, environment, path = json.loads(line)
-        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        if (process := os.fork()) == 0:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            sys.exit(run(command, folder, environment, output))
-        os.close(output)
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+    parent = os.getppid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while os.getppid() == parent:
+        with suppress(TimeoutError):
+            client, _ = LISTENER.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                LISTENER.close()
+                answer(client)
+            client.close()
 
 
 if __name__ == "__main__":
