@@ -12,7 +12,7 @@ def main() -> int:
     if name == "python" and sys.argv[1:3] != ["-m", "dmemm"]:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(os.path.join(folder, "socket"))
+        server.connect(os.path.join(folder, os.pardir, "socket"))
         socket.send_fds(server, [b"."], [0, 1, 2])
         server.sendall(json.dumps([[name, *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode())
         server.shutdown(socket.SHUT_WR)

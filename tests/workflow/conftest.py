@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,11 +47,12 @@ TINY = {
 
 @cache
 def stand_ins() -> Path:
-    """A folder of programs that run as those of the same name, without the time that their imports take (client.py)."""
+    """Folders of programs that run as those of the same name, without the time that their imports take (client.py)."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     here = Path(__file__).parent
-    for name in ("snakemake", "dvc", "python"):
+    for name in ("tools/snakemake", "tools/dvc", "stages/python"):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(f"#!{sys.executable} -IS\n{(here / 'client.py').read_text()}")
         (folder / name).chmod(0o755)
     server = subprocess.Popen([sys.executable, here / "server.py", folder / "socket"], stdout=subprocess.PIPE)
@@ -60,14 +62,19 @@ def stand_ins() -> Path:
 
 
 class Project:
-    """The copy, its params.yaml, and commands run in it as a user would."""
+    """The copy, its params.yaml, and commands run in it as a user would.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: the copy.
+        real: whether its stages import what dmemm does; others start faster by themselves.
+    """
 
-    def start(self, *command: str, programs: Path = Path(sys.executable).parent) -> "subprocess.Popen[str]":
+    def __init__(self, folder: Path, real: bool = False) -> None:
+        self.folder, self.real = folder, real
+
+    def start(self, *command: str, programs: Sequence[Path] = ()) -> "subprocess.Popen[str]":
         """A process group of its own, as a terminal gives to what it runs in the foreground."""
-        path = f"{programs}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join([*map(str, programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -82,7 +89,8 @@ class Project:
         )
 
     def run(self, *command: str, fails: bool = False) -> str:
-        process = self.start(*command, programs=stand_ins())
+        programs = [stand_ins() / name for name in ("tools", "stages")[: 1 + self.real]]
+        process = self.start(*command, programs=programs)
         output, _ = process.communicate()
         assert (process.returncode != 0) == fails, output
         return output
@@ -120,7 +128,7 @@ class Project:
     def clone(self, folder: Path) -> "Project":
         """A clone, which has no results yet."""
         self.run("git", "clone", "--quiet", str(self.folder), str(folder))
-        return Project(folder)
+        return Project(folder, self.real)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -143,10 +151,10 @@ def job_statistics(output: str) -> list[dict[str, int]]:
     return blocks
 
 
-def copy_project(folder: Path) -> Project:
+def copy_project(folder: Path, real: bool = True) -> Project:
     """A repository of its own of the project's tracked files (tests/checkout.py), with TINY settings."""
     copy_tracked(folder)
-    project = Project(folder)
+    project = Project(folder, real)
     project.run("git", "init", "--quiet")
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
         project.run("git", "config", key, value)
@@ -170,7 +178,7 @@ def built(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def built_hollow(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The real rules, and stages that only write a digest of what they were given."""
-    project = copy_project(tmp_path_factory.mktemp("hollow"))
+    project = copy_project(tmp_path_factory.mktemp("hollow"), real=False)
     shutil.copy2(Path(__file__).with_name("hollow.py"), project.folder / "dmemm/__main__.py")
     project.run("snakemake", "--quiet", "all")
     project.commit("built")

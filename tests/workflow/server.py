@@ -5,19 +5,22 @@ The project's own modules are not imported here, so that each command imports th
     python server.py SOCKET
 """
 
+import atexit
 import gc
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import sys
+import threading
+import traceback
 from contextlib import suppress
-from pathlib import Path
+from typing import NoReturn
 
 LISTENER = socket.socket(socket.AF_UNIX)
-LISTENING = sys.argv[1]
-LISTENER.bind(LISTENING)
+LISTENER.bind(sys.argv[1])
 LISTENER.listen()
 LISTENER.settimeout(1)
 print("listens", flush=True)  # and accepts after the imports
@@ -63,8 +66,26 @@ def answer(client: socket.socket) -> None:
     os.environ.update(environment)
     sys.path[0] = folder
     sys.argv = command
-    sys.executable = str(Path(LISTENING).with_name("python"))  # the rules put its folder before the PATH
-    sys.exit(MAINS[command[0]]())
+    sys.executable = str(shutil.which("python"))  # the rules put its folder before the PATH
+    try:
+        code = MAINS[command[0]]()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    leave(code)
+
+
+def leave(code: object) -> NoReturn:
+    """End as the interpreter does, but without freeing all objects, which takes a third of a second."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def serve() -> None:
