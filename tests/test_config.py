@@ -83,16 +83,21 @@ def test_a_methods_steps_are_its_own_or_those_of_the_others():
 
 
 def test_one_value_for_a_key_with_several_is_that_of_all_and_a_suites_or_bodys_leaves_the_others():
-    def steps(*assignments):
-        changed = override(PARAMS, assignments)
-        tasks = "hopper-medium", "maze2d-medium", "maze2d-large"
-        return [TrainConfig.resolve(changed, get_task(task)).train_steps for task in tasks]
-
+    changed = override(PARAMS, ["train_steps=7", "unet_mults=[1, 3]"])
+    for task in ("hopper-medium", "maze2d-large"):
+        config = TrainConfig.resolve(changed, get_task(task))
+        assert (config.train_steps, config.unet_mults) == (7, (1, 3))
     mine = PARAMS["train_steps"]
-    assert steps("train_steps=7") == [7, 7, 7]
-    assert steps("train_steps.maze=7") == [mine["locomotion"], 7, 7]
-    assert steps("train_steps.maze.large=7") == [mine["locomotion"], mine["maze"]["medium"], 7]
-    assert override(PARAMS, ["unet_mults=[1, 3]"])["unet_mults"] == {"locomotion": [1, 3], "maze": [1, 3]}
+    changed = override(PARAMS, ["train_steps.maze=7"])
+    assert changed["train_steps"] == {**mine, "maze": dict.fromkeys(mine["maze"], 7)}
+    changed = override(PARAMS, ["train_steps.maze.large=7"])
+    assert changed["train_steps"] == {**mine, "maze": {**mine["maze"], "large": 7}}
+    for task, steps in (
+        ("hopper-medium", mine["locomotion"]),
+        ("maze2d-medium", mine["maze"]["medium"]),
+        ("multi2d-large", 7),
+    ):
+        assert TrainConfig.resolve(changed, get_task(task)).train_steps == steps
 
 
 def test_variants_fix_what_their_names_say():

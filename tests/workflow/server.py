@@ -19,6 +19,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
+PARENT = os.getppid()
 LISTENER = socket.socket(socket.AF_UNIX)
 LISTENER.bind(sys.argv[1])
 LISTENER.listen()
@@ -93,9 +94,8 @@ def serve() -> None:
     snakemake.cli.get_argument_parser()  # finds the plugins
     dvc.cli.parser.get_main_parser()
     gc.freeze()  # or each fork copies all pages to collect garbage
-    parent = os.getppid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while os.getppid() == parent:
+    while os.getppid() == PARENT:
         with suppress(TimeoutError):
             client, _ = LISTENER.accept()
             if os.fork() == 0:
