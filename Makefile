@@ -6,8 +6,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo methods table1 table2 table3 figure1 all report lint test test-all docs image quick small paper lock install
 
-# Compiled by all cores, and now: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) each
-# job would compile what it imports again, for seconds. One file of torch's tests is for a newer Python.
+# Compile installed packages now, on all cores. Where Python may not write bytecode (PYTHONDONTWRITEBYTECODE, as in many
+# containers), each job would otherwise spend seconds on compiling its imports. Skip torch/testing: one file of it needs a
+# newer Python.
 COMPILE := python -m compileall -q -j 0 -x 'torch/testing'
 
 install: $(STAMP)
@@ -19,7 +20,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/$(COMPILE) .venv/lib
 	touch $@
 
-# What trains the methods of d3rlpy, which wants other versions: its own packages before those of .venv.
+# The environment that trains d3rlpy's methods. d3rlpy needs other versions, so its packages precede those of .venv.
 methods: .venv-methods/installed
 
 .venv-methods/installed: requirements-methods.lock $(STAMP)
@@ -52,7 +53,7 @@ figure1: install
 all: install
 	snakemake --cores all
 
-# One page, results/report.html, of every table and figure; of what is built on demand, what there is and is current.
+# All tables and figures on one page, results/report.html. Results on demand are included if they exist and are current.
 ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*.html)
 report: install
 	snakemake --cores all

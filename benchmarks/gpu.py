@@ -3,10 +3,11 @@
     python benchmarks/gpu.py [--diffuser CLONE] [--raw FILE] [--minutes 9]
 
 The sizes are those of `make paper`: the full U-Net, horizon 100, K = 100, batches of 64, 64 candidates. The row is
-trained on a million transitions, FILE or made here by all cores, for the time that is left; its mechanisms see the data
-twice, and its episodes are planned over 5 of the levels, so that it tells whether all works at that size, and what a
-column would take, not what the paper's training reaches. `--tiny` runs the same with small sizes, also on a CPU.
-CLONE is one of github.com/jannerm/diffuser (`pip install einops`).
+trained for the time that is left, on a million transitions: those of FILE, or new ones that all cores collect. Its
+mechanisms are trained for two epochs, its episodes are planned with 16 candidates and 5 levels, and its networks get
+far fewer steps than in the paper. So it shows that everything works at that size and how long a column would take, but
+not which score the paper's training reaches. `--tiny` runs everything at small sizes, also on a CPU. CLONE is a clone
+of github.com/jannerm/diffuser (it needs `pip install einops`).
 """
 
 import argparse
@@ -108,7 +109,7 @@ def _sizes(params: Params) -> dict[str, Any]:
 
 
 def plans(params: Params, clone: Path | None, device: torch.device, rounds: int) -> None:
-    """Print how often a plan can be made anew."""
+    """Print how many plans a second can be made."""
     torch.compiler.reset()  # each section compiles its own few shapes; too many are not compiled at all
     config, network = EvaluateConfig.resolve(params, TASK), TrainConfig.resolve(params, TASK)
     sizes = {

@@ -110,9 +110,9 @@ def quiet() -> Any:
 
 
 class Training:
-    """Both of its trainings on `raw`, by its own `Trainer`; what it draws and writes by the way goes to `scratch`.
+    """Train Diffuser's model and value function on `raw` with its own `Trainer`, which writes its files to `scratch`.
 
-    The two take gradient steps in the proportion of its settings, a million of the plans to 200,000 of the values.
+    The numbers of gradient steps are in the ratio of Diffuser's settings: a million for plans to 200,000 for values.
     """
 
     def __init__(self, folder: Path, raw: RawData, device: torch.device, scratch: Path) -> None:

@@ -111,7 +111,7 @@ def decisions(actor: Actor, environments: int) -> float:
 
 
 def print_times(rows: list[dict[str, Any]]) -> None:
-    """Print from when on all of a side's scores reach what, and the scores themselves."""
+    """Print the time after which no score of a side is below each level, and the scores."""
     best, last = best_score(TASK), [row for row in rows if row["side"] == "DMEMM" and row["scores"]][-1]
     levels = {"the data's best policy": best, "DMEMM's last checkpoint": np.mean(last["scores"])}
     print(f"\n| CPU minutes (minutes passed) until at {SHARE:.0%} of | " + " | ".join((*OURS, PEER)) + " | ratio |")

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`dmemm.Planner`, imported when it is asked for: no stage but planning waits for torch."""
+    """Import `dmemm.Planner` on first access, so that code without planning need not wait for torch."""
     if name == "Planner":
         return import_module("dmemm.planning.planner").Planner
     raise AttributeError(f"module 'dmemm' has no attribute {name!r}")

@@ -76,9 +76,10 @@ def _stage(
     of_method: bool = False,
     example: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a subcommand, run by its namesake in `dmemm.stages`, of a task if it has `parameters`, and of a method.
+    """Add a subcommand that calls the function of the same name in `dmemm.stages`.
 
-    `optional` are inputs that only some methods and tasks require, `example` its other arguments.
+    It takes a task if it has `parameters`, and a method and a seed if `of_method`. `optional` are inputs that only some
+    methods and tasks require; `example` are further arguments for the example in the help text.
     """
     run = getattr(stages, name.replace("-", "_"))
     description = run.__doc__

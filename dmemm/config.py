@@ -44,7 +44,7 @@ def load_params(path: Path) -> Params:
 def override(params: Params, assignments: Sequence[str]) -> Params:
     """Apply `key=value` assignments (values in YAML) and check the result.
 
-    `key.maze=value` is the value of one suite; one value for a key that has several is that of all of them.
+    `key.maze=value` sets the value of one suite. `key=value` sets the values of all suites.
 
     Raises:
         UserError: no `=`, an unknown key, or a value that the schema refuses.
@@ -222,7 +222,7 @@ class EvaluateConfig(StageConfig):
         return ("dynamics",) * transition + _MODELS[self.objective] * (not task.has_goal)
 
     def predicts(self, task: Task) -> bool:
-        """Whether the states that T̂ predicts count, beside the planned ones."""
+        """Whether plans are valued by the states that T̂ predicts, in addition to the planned states."""
         return self.model_rollout and self.objective != "plan_value" and not task.has_goal
 
 

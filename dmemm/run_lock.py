@@ -1,7 +1,7 @@
 """One run at a time in a folder, and no job that outlives its run.
 
-A run of Snakemake holds the kernel's lock on a file, which ends with the process that holds it, however that ends. Each
-of its jobs waits for the lock, and ends when it gets it.
+A run of Snakemake holds a kernel lock on a file. The kernel releases the lock when the process ends, for whatever
+reason. Each job of the run waits for the lock in a thread, and ends as soon as it gets the lock.
 """
 
 import _thread
@@ -24,10 +24,10 @@ _held: list[IO[str]] = []  # open until the process ends
 
 
 def begin() -> None:
-    """Take the folder for this process, a run of Snakemake.
+    """Lock the folder for this process, a run of Snakemake.
 
     Raises:
-        UserError: another run is at work here, or one was started on another machine and did not say that it ended.
+        UserError: another run is active here, or a run that another machine started here has not recorded its end.
     """
     try:
         LOCK.parent.mkdir(exist_ok=True)
@@ -56,9 +56,9 @@ def begin() -> None:
 
 
 def follow() -> None:
-    """In a job: end it as Ctrl-C does when its run is gone, if a run of Snakemake started it.
+    """Make this job end, as after Ctrl-C, when the run of Snakemake that started it has ended.
 
-    A job that outlived its run would write old results into a folder that others hold current.
+    Otherwise, it could write outdated results after a later run. A job that no run started is not affected.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up; SIGINT is ignored in a script's background
     if lock := os.environ.get("DMEMM_RUN_LOCK"):

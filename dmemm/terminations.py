@@ -27,12 +27,12 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
     """The task's termination function, for normalised states (..., Ds); None if its episodes never end early.
 
     Args:
-        task: names it.
-        center: of the states' normaliser, shape (Ds,).
-        scale: its scale, shape (Ds,).
+        task: the task, which names the function.
+        center: center of the states' normaliser, shape (Ds,).
+        scale: scale of the states' normaliser, shape (Ds,).
 
     Raises:
-        UserError: there is no such function; or, when it is called, that it does not return bool (...).
+        UserError: there is no such function. The returned function raises it if the result is not bool (...).
     """
     if not task.terminal:
         return None

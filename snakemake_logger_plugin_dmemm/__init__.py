@@ -19,7 +19,7 @@ ENDS = (INTERRUPTED, "Shutting down", "Exiting because a job execution failed") 
 
 
 class LogHandler(LogHandlerBase):
-    """Shows the run in a terminal, unless lines are asked for or nothing is; errors and warnings above it, in full."""
+    """Show the run as a view in a terminal, with errors above it; print lines elsewhere, or if options require them."""
 
     writes_to_stream = True
     writes_to_file = has_formatter = has_filter = needs_rulegraph = False

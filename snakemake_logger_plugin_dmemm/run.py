@@ -33,7 +33,7 @@ class Job:
         return None
 
     def rest(self, now: float, expected: float) -> float:
-        """Return the seconds left: of those expected for such a job, and no fewer than its bar says."""
+        """Return the seconds left: the expected time minus the time so far, but at least what the job's bar says."""
         bar = self.bar()
         by_bar = reduce(lambda seconds, part: 60 * seconds + int(part), bar[1].split(":"), 0) if bar else 0
         return max(expected - (now - self.start), by_bar)
@@ -73,10 +73,10 @@ class Run:
             self.failed.add(about["jobid"])
 
     def left(self) -> tuple[float, bool] | None:
-        """Return about how many seconds are left, and whether that is about all; None if most of it is not known.
+        """Return the estimated seconds left, and whether nearly all jobs are included; None if most are not.
 
-        A job takes what its rule's jobs took on average, in this run or else in earlier ones. The jobs side by side
-        share the work left, and the end is no earlier than that of each at work.
+        A job is expected to take the average time of its rule in this run or, if none has ended, in earlier runs. The
+        remaining work is divided among the parallel jobs. The estimate is at least the time left of each running job.
         """
         jobs = self.total - self.done
         known = {rule: self.seconds.get(rule) or self.earlier.get(rule) for rule in jobs}

@@ -10,7 +10,7 @@ from dmemm.config import Params, check_params
 from dmemm.files import YamlLoader
 
 ROOT = Path(__file__).parents[1]
-# What a user edits, or a command writes for them. The last is made by runs, and in no copy even where it is committed.
+# SETTINGS: edited by users, or by commands for them. MADE: written by runs, and never copied, even if committed.
 SETTINGS = ("params.yaml", "dvc.yaml", ".dvc/config")
 MADE = "dvc.lock"
 

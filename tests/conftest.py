@@ -4,5 +4,5 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that run pipelines first: their files take longest, and a run must not end with one worker busy."""
+    """Start with the tests that run pipelines: they take longest, and should not keep one worker busy at the end."""
     items.sort(key=lambda item: "workflow" not in item.path.parts)

@@ -41,7 +41,7 @@ _at_start: dict[str, tuple[int, int]] = {}
 
 
 def prepare(dryrun: bool) -> None:
-    """Before Snakemake plans: give it the records of files that DVC brought, and record what a killed run has left.
+    """Before Snakemake plans, restore the records of files that DVC checked out, and record the files of a killed run.
 
     Raises:
         UserError: a copy of the records is damaged.
@@ -77,7 +77,7 @@ def prepare(dryrun: bool) -> None:
 
 
 def begin() -> None:
-    """With the first job: take the copies away, which are not the same from now on."""
+    """Delete the copies when the first job starts: from then on, they differ from Snakemake's records."""
     SYNCED.unlink(missing_ok=True)
     for copy, _ in STAGES.values():
         copy.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def begin() -> None:
 
 
 def finish(complete: bool) -> None:
-    """After the last job: copy the records, and have DVC record everything unless it drives this run itself.
+    """After the last job, copy the records and record everything in DVC, unless DVC started this run.
 
     Args:
         complete: whether everything that the tables need was made. Otherwise, or if parameters or code were edited in
@@ -111,7 +111,7 @@ def _files() -> set[Path]:
 
 
 def _synced() -> dict[str, str]:
-    """What `SYNCED` holds; nothing if it is damaged: the copies are then compared anew."""
+    """What `SYNCED` holds; nothing if it is damaged: the copies are then compared again."""
     with suppress(UserError):
         found = read_json(SYNCED)
         return found if isinstance(found, dict) else {}
@@ -119,7 +119,7 @@ def _synced() -> dict[str, str]:
 
 
 def _brought(stage: str) -> dict[str, dict[str, object]]:
-    """A stage's copy of the records, by their places in `METADATA`, which nothing in the copy can lead out of."""
+    """Return a stage's copy of the records, by their paths in `METADATA`; refuse paths that lead out of it."""
     copy, rules = STAGES[stage]
     remedy = f"bring it back with `dvc checkout --force {copy}`, or delete it"
     try:
@@ -175,7 +175,7 @@ def _missing() -> set[str] | None:
 
 
 def _remove_half_written() -> None:
-    """Remove what a killed DVC left half written, and no DVC reads: dvc.lock, and its table of who uses what."""
+    """Remove files that a killed DVC left half written and that DVC cannot read: dvc.lock and DVC's rwlock."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
     def lock(text: str) -> None:
@@ -190,7 +190,7 @@ def _remove_half_written() -> None:
 
 
 def _commit(missing: set[str] | None) -> None:
-    """Commit every stage of dvc.yaml; for DVC, those with rules in `missing` (None: all) remain to be run."""
+    """Commit every stage of dvc.yaml, and mark those with rules in `missing` (None: all) as not up to date."""
     from dvc.exceptions import DvcException  # half a second that a dry run need not wait
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml

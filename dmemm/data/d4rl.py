@@ -22,14 +22,14 @@ def cache_folder() -> Path:
 def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
     """Return the data set's file; download it if it is missing, and verify its SHA-256.
 
-    The first use of a file whose SHA-256 nobody has published records it beside the file; later uses compare.
+    If no SHA-256 is published for a file, its first use records the SHA-256 beside the file, and later uses check it.
 
     Args:
         known: `file`, its path below a mirror, and where known `bytes` and `sha256`.
         mirrors: base URLs in order; with `<name>` in place of a path, the file's bare name is put there.
 
     Raises:
-        UserError: no mirror delivers the file, or it is not what it was or must be.
+        UserError: no mirror delivers the file, or its SHA-256 is not the published or recorded one.
     """
     name = Path(known["file"]).name
     path = cache_folder() / name

@@ -19,9 +19,9 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
 
     Without `next_observations` the next row of the same episode is the next state. An episode's last row has none: if
     the episode was cut off it is left out, if it terminated it is kept, with its own state in the place of the unknown
-    one (see `RawData`). D4RL's mazes are read without `next_observations` too: there nothing terminates, `timeouts`
-    mark the navigation goals, after which the stored state is stale, and `rewards[t]` is for `observations[t]` where
-    everywhere else it is for what the action led to.
+    one (see `RawData`). D4RL's mazes are always read in this way, with or without `next_observations`. In them, no
+    episode terminates, `timeouts` mark the navigation goals, after which the stored state is stale, and `rewards[t]`
+    belongs to `observations[t]`. Elsewhere, `rewards[t]` belongs to the state that the action led to.
 
     Raises:
         UserError: the file is missing, damaged, lacks a key, or holds unsound values.

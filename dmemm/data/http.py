@@ -27,7 +27,7 @@ class _RefusedError(Exception):
 
 
 class _BrokenError(Exception):
-    """The same mirror is worth so many attempts."""
+    """This attempt failed, but the mirror may work later: make up to `attempts` attempts."""
 
     def __init__(self, reason: str, attempts: int = ATTEMPTS) -> None:
         super().__init__(reason)

@@ -22,7 +22,7 @@ from dmemm.tasks import Task
 
 MAZE_NOISE = 0.5
 _LOG_STD = (-20.0, 2.0)
-# Of a task's level: the levels of the policies.
+# Level of a task's data → levels of the policies that collect them.
 _LEVELS = {
     "expert": ("expert",),
     "medium": ("medium",),

@@ -216,11 +216,11 @@ def episode_bounds(ended: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
 
 
 def statistics(path: Path, task: Task) -> dict[str, Any]:
-    """Numbers by which a wrong data set shows at once, ready for JSON, of a file that `write_raw` wrote.
+    """Return statistics, ready for JSON, of a file that `write_raw` wrote; they make a wrong data set obvious.
 
-    A maze's data is one long trajectory in which `timeouts` only mark the navigation goals, so it has no episode
-    returns. In their place stand the returns of all windows of `task.episode_steps` consecutive steps, the length
-    of an evaluation episode; `return_definition` says which of the two it is.
+    A maze's data are one long trajectory in which `timeouts` only mark the navigation goals, so there are no episode
+    returns. Instead, the statistics describe the returns of all windows of `task.episode_steps` consecutive steps, the
+    length of an evaluation episode. `return_definition` names the definition that was used.
     """
     with reading(path) as file:
         rewards, ended = file["rewards"][()], file["terminals"][()] | file["timeouts"][()]

@@ -18,7 +18,7 @@ class Conditioning:
 
     @classmethod
     def of(cls, horizon: int, action_dim: int, dim: int, end_dim: int, device: torch.device) -> "Conditioning":
-        """The first step's observation, and of the last one's the leading `end_dim` entries."""
+        """Mark the observation of the first step and the leading `end_dim` entries of the last step's observation."""
         known = torch.zeros(horizon, dim, dtype=torch.bool, device=device)
         known[0, action_dim:] = True
         known[-1, action_dim : action_dim + end_dim] = True

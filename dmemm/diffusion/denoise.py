@@ -18,7 +18,7 @@ def denoise_chain(
       misses τ^0 by (f_k - Σ c_i) ε.
     * `ddim`: c_i = f_i - f_{i-1}. The sum telescopes: a perfect network gives τ^0.
 
-    Over some of the levels, i-1 is the one before among those: the same sums for a process of fewer steps.
+    If only some `levels` are given, i-1 stands for the given level before i, as in a process with fewer steps.
 
     Args:
         process: constants for K steps.

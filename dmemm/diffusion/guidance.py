@@ -17,20 +17,22 @@ from dmemm.models.plan_value import PlanValue
 
 @dataclass(frozen=True)
 class Guide:
-    """What plans are drawn towards and chosen by.
+    """The objective that guides the sampling of plans and ranks the candidates.
 
-    The objective is what a plan is expected to bring plus λ Σ_t log T̂(s_{t+1} | s_t, a_t); its gradient is the g of
-    eq. 13. Among candidates the plan is chosen with the largest objective less `veto` times its transition error: the
-    mean over its transitions, or the worst where there is no objective.
+    The objective is the expected outcome of a plan plus λ Σ_t log T̂(s_{t+1} | s_t, a_t). Its gradient is the g of
+    eq. 13. The candidate with the largest objective minus `veto` times its transition error is chosen. This error is
+    the mean over the plan's transitions, or their maximum if there is no objective.
 
     Attributes:
         action_dim: size of a.
-        outcome: what a clean plan brings; None in tasks with a goal, which is in the plan already, and with J.
-        dynamics: T̂; None where λ and `veto` are 0, without `rollout`.
+        outcome: expected outcome of a clean plan. None with `plan_value`, and in tasks with a goal, where the goal is
+            part of the plan.
+        dynamics: T̂. May be None if λ and `veto` are 0 and `rollout` is False.
         lambda_guide: λ.
         veto: weight of the transition error in the choice.
-        plan_value: J(τ^k, k), what a noisy plan brings, in the place of `outcome`.
-        rollout: whether a plan brings no more than the states that T̂ predicts for its actions.
+        plan_value: J(τ^k, k), the value of a noisy plan, used instead of `outcome`.
+        rollout: whether to take the lower of two outcomes, of the planned states and of those that T̂ predicts for the
+            plan's actions.
     """
 
     action_dim: int
@@ -43,12 +45,12 @@ class Guide:
 
     @property
     def steers(self) -> bool:
-        """Whether there is anything to follow."""
+        """Whether there is an objective, whose gradient can guide the sampling."""
         return self.outcome is not None or self.plan_value is not None or self.lambda_guide > 0
 
     @property
     def chooses(self) -> bool:
-        """Whether there is anything to choose by."""
+        """Whether candidates can be ranked: by an objective, by the veto, or by both."""
         return self.steers or self.veto > 0
 
     def objective(self, tau: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class Guide:
         return value
 
     def merit(self, tau: Tensor) -> Tensor:
-        """By which clean plans are chosen, shape (batch,)."""
+        """Return the objective minus the veto of clean plans, by which candidates are ranked, shape (batch,)."""
         if self.veto == 0:
             return self.objective(tau)
         assert self.dynamics is not None
@@ -125,10 +127,10 @@ def sample_plans(
 ) -> Tensor:
     """Draw one plan for each row of `values`, guided.
 
-    Ancestral sampling as the paper does: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13; or with
-    `sampling_steps` below K, DDIM (Song et al., 2021): that many levels (or all that a warm start has, if fewer) and no
-    noise, with the σ_k of ancestral sampling for the same jump. No entry is moved by more than σ_k, since the gradient
-    of a sharp log T̂ is unbounded.
+    By default, use ancestral sampling, as in the paper: τ^{k-1} ~ N(μ_θ(τ^k, k) + α σ_k² g, σ_k² I), eqs. 3, 4 and 13.
+    With `sampling_steps` between 0 and K, use DDIM (Song et al., 2021) over that many levels, or over all levels of a
+    warm start if it has fewer. DDIM adds no noise; its σ_k is that of ancestral sampling for the same jump. Guidance
+    moves no entry by more than σ_k, because the gradient of a sharp log T̂ is unbounded.
 
     Args:
         model: the trained diffusion model.

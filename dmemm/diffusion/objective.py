@@ -61,10 +61,11 @@ class Objective:
 
     @property
     def plans_per_step(self) -> int:
-        """Plans to draw for one gradient step, which evaluates the network `batch_size` times whatever the estimator.
+        """Number of plans to draw for one gradient step, which makes `batch_size` evaluations with every estimator.
 
-        That is once on each of as many plans. Where τ̂^0 needs the network at all K levels, it is K times on each plan,
-        and what is left of `batch_size` on one more, at random levels of it: eq. 8's sum then goes over those.
+        An estimator that needs one level evaluates the network once on each of `batch_size` plans. An estimator that
+        needs all K levels evaluates it K times on each plan. The remaining evaluations use random levels of one more
+        plan, and eq. 8's sum for this plan runs over those levels.
         """
         return math.ceil(self.config.batch_size / self.model.process.steps) if self._chained else self.config.batch_size
 

@@ -18,13 +18,13 @@ class Outcome:
     * `return`: Σ_{t<H-1} γ^t R̂(s_t, a_t) + γ^{H-1} V̂(s_{H-1}), in units of V̂'s target's deviation.
     * `value`: the mean of V̂(s_t) over t = 1 … H-1, standardised.
 
-    A plan ends at its first state in which an episode terminates: that state is worth `termination_penalty` in the
-    place of its reward or V̂; in `value` so is every state after it, in the others those are worth nothing.
+    A plan ends at its first state in which an episode terminates. There, `termination_penalty` replaces the reward or
+    V̂. In `value`, it also replaces V̂ of all later states; in the other objectives, later states count 0.
 
     Attributes:
-        objective: which of them.
-        reward: R̂; `value` does without.
-        value: V̂; `reward` does without.
+        objective: which of the objectives to compute.
+        reward: R̂; may be None for `value`.
+        value: V̂; may be None for `reward`.
         discount: γ.
         termination_penalty: in units of the reward.
         ended: normalised states (..., Ds) → bool (...), the states in which an episode terminates; None if none does.

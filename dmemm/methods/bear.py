@@ -13,7 +13,7 @@ __all__ = ["Policy", "train"]
 _STEPS, _WARM_UP, _ALPHA_RATE = 500_000, 40_000, 1e-3  # published
 
 
-def mend(impl: Any, alpha_learning_rate: float) -> None:
+def correct(impl: Any, alpha_learning_rate: float) -> None:
     """Correct three errors in BEAR of d3rlpy 2.8.1.
 
     The update of the Lagrange multiplier leaves the negative gradient of the constraint on the actor's parameters. The
@@ -40,10 +40,10 @@ def mend(impl: Any, alpha_learning_rate: float) -> None:
 def _algorithm(task: Task, steps: int, _: Any) -> Any:
     import d3rlpy
 
-    class Mended(d3rlpy.algos.BEAR):
+    class Corrected(d3rlpy.algos.BEAR):
         def inner_create_impl(self, *sizes: Any) -> None:
             super().inner_create_impl(*sizes)
-            mend(self._impl, self._config.alpha_learning_rate)
+            correct(self._impl, self._config.alpha_learning_rate)
 
     config = d3rlpy.algos.BEARConfig(
         actor_learning_rate=1e-4,
@@ -62,7 +62,7 @@ def _algorithm(task: Task, steps: int, _: Any) -> Any:
         n_action_samples=100,
         warmup_steps=min(_WARM_UP, steps // 2),  # with fewer, the policy has not imitated the data
     )
-    return SimpleNamespace(create=lambda device: Mended(config, device, False))
+    return SimpleNamespace(create=lambda device: Corrected(config, device, False))
 
 
 train = actor_critic(_algorithm)

@@ -13,7 +13,7 @@ _SMALL = 8192  # entries up to which one call of PyTorch's Mish takes less than 
 class Conv1d(nn.Conv1d):
     """`torch.nn.Conv1d`, padded to keep the length; for a few plans on a CPU, a matrix product.
 
-    PyTorch's own packs the kernel at every call, which with one plan takes up to five times as long as the product.
+    PyTorch's layer repacks the kernel at every call. For one plan, this takes up to five times as long as the product.
 
     Args:
         channels_in: channels of the input.

@@ -94,7 +94,7 @@ class Mechanism(nn.Module):
         raise NotImplementedError
 
     def held_out_loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
-        """What training stops by, of the shape of `loss`."""
+        """Return the loss that early stopping compares; shape as in `loss`."""
         return self.loss(s, a, target)
 
 
@@ -208,12 +208,12 @@ class RewardModel(_Scalar):
 class ValueModel(_Scalar):
     """V̂(s), the discounted return to go, in units of the data's standard deviation of it about its mean.
 
-    Several members, as plans are chosen by it: the best of many candidates is often one of which a single network
-    expects too much.
+    It has several members because plans are chosen by it: the best of many candidates is often one that a single
+    network overestimates.
     """
 
     def forward(self, s: Tensor) -> Tensor:
-        """What a state is worth at least: the members' mean less their standard deviation.
+        """Return a pessimistic value of each state: the members' mean minus their standard deviation.
 
         Args:
             s: normalised states, shape (..., observation_dim).

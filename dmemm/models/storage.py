@@ -44,10 +44,10 @@ def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def load_artifact(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what a stage learned from raw data: the header's `data` is their digest, `task` whose they were.
+    """Read weights that a stage learned from raw data; in the header, `data` is the data's digest, `task` their task.
 
     Raises:
-        UserError: as `load_weights`, a weight is not finite, or the file is of an earlier version, which did not say.
+        UserError: as in `load_weights`; or a weight is not finite, or an earlier version wrote the file without `data`.
     """
     tensors, header = load_weights(path, kind)
     if "data" not in header:
@@ -60,10 +60,10 @@ def load_artifact(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, A
 
 @contextmanager
 def rebuilding(path: Path) -> Iterator[None]:
-    """Build a module from what `load_artifact` read; a header or tensors that do not fit it become one line.
+    """Turn an error in building a module from a loaded header and tensors into one line.
 
     Raises:
-        UserError: a key is missing, or a value or a shape is another.
+        UserError: a key is missing, or a value or a shape does not fit the module.
     """
     try:
         yield

@@ -11,7 +11,7 @@ _WORTH = 100  # evaluations from which tracing, half a second to a second, is so
 
 
 class Traced:
-    """A network whose weights do not change any more, by TorchScript: the same numbers, one plan in half the time.
+    """Evaluate a frozen network by TorchScript: with the same results, and in half the time for one plan.
 
     `torch.compile` gains less on a CPU, takes a minute, and needs a C++ compiler.
 

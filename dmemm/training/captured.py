@@ -39,7 +39,7 @@ class Captured:
         self._graph.replay()
 
     def _on_another_stream(self) -> None:
-        """Call the function as a recording needs it before: not on the default stream."""
+        """Call the function on a side stream, as CUDA requires before a recording."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

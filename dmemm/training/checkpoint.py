@@ -38,9 +38,9 @@ def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None], modul
 
 
 def imported(module: str) -> dict[Path, tuple[str, ast.Module]]:
-    """The files of this package that a module imports, directly or through others, and its own, as `parsed` gives them.
+    """Return a module's own file and the package's files that it imports, directly or indirectly: path → `parsed`.
 
-    They are read, not looked up among the loaded modules, which may be there for other reasons.
+    The files are found by parsing, not in `sys.modules`, where other code may have loaded more modules.
     """
     found: dict[Path, tuple[str, ast.Module]] = {}
     names = [module]

@@ -44,7 +44,7 @@ def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, r
     """Run stage 4 for V̂.
 
     Raises:
-        UserError: the task has a goal, which the data's return knows nothing of.
+        UserError: the task has a goal, which the data's returns do not take into account.
     """
     if task.has_goal:
         raise UserError(f"{task.name}: has a goal, which is in its plans; `value` is for tasks without one")
@@ -75,9 +75,9 @@ def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) ->
 def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> tuple[ValueModel, dict[str, Any]]:
     """V̂ learns `returns_to_go` by least squares; returned with its report's figures.
 
-    Where an episode is cut off, the return goes on with V̂ itself (partial-episode bootstrapping, Pardo et al., 2018).
-    So the fit is repeated, each time with the last round's V̂ there, the first time with the mean reward for ever. Only
-    the last round fits all members.
+    Where an episode is cut off, V̂ itself stands for the rest of the return (partial-episode bootstrapping, Pardo et
+    al., 2018). For this, the fit is repeated: the first round assumes the mean reward for ever after a cut, and each
+    later round uses the V̂ of the round before. Only the last round fits all members.
     """
     s, _, s_next, r = _normalised(raw, task)
     slices = episode_slices(raw.ended)
@@ -110,7 +110,7 @@ def returns_to_go(raw: RawData, discount: float, penalty: float, beyond: NDArray
         raw: the data.
         discount: γ.
         penalty: added to the last reward of an episode that terminates, as Diffuser does.
-        beyond: shape (episodes,), the return that follows the last transition of an episode that is cut off instead.
+        beyond: shape (episodes,), the return after the last transition of each episode; used only if it is cut off.
 
     Returns:
         Shape (N,).

@@ -27,7 +27,7 @@ from dmemm.training.checkpoint import TrainingState, fingerprint
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints: what a killed training loses at most
 _ROWS = 100  # of the loss curve
-_AVERAGE_EVERY = 10  # steps; then the average of the weights moves as far as in as many small ones
+_AVERAGE_EVERY = 10  # steps between updates of the averaged weights; an update's decay covers all of these steps
 _COLUMNS = ("step", "total", "wdiff", "tr", "rd")  # a term that a variant's loss lacks is empty
 
 
@@ -133,7 +133,7 @@ def gradient_step(config: TrainConfig, state: TrainingState) -> None:
     with torch.no_grad():
         passed = state.step % _AVERAGE_EVERY or _AVERAGE_EVERY
         if passed == _AVERAGE_EVERY or state.step == config.train_steps:
-            # It follows quickly at first, and would otherwise remember the random start of a short training.
+            # The decay is small at first; otherwise, a short training's average would keep much of the random start.
             decay = min(config.ema_decay, state.step / (state.step + 10))
             torch._foreach_lerp_(state.average, state.parameters, 1 - decay**passed)
 

@@ -30,7 +30,7 @@ def small(monkeypatch):
     monkeypatch.setattr(dv, "_LOWER", dataclasses.replace(dv._LOWER, mlp_width=64))
 
 
-def test_windows_of_a_stride_are_every_so_manieth_step_of_the_whole_ones():
+def test_windows_with_a_stride_contain_every_nth_step_of_the_whole_windows():
     raw, task = point_data(5), POINT
     segments = make_segments(raw, task, 7, weight_floor=1.0)
     index = torch.arange(len(raw.rewards))

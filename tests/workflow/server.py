@@ -48,7 +48,7 @@ MAINS = {"snakemake": snakemake.cli.main, "dvc": dvc.cli.main, "python": stage}
 
 
 def answer(client: socket.socket) -> None:
-    """Become what the client's command starts in a shell of its own; a process in between sends the exit code."""
+    """Run the client's command in a process with its own session; its parent sends the exit code to the client."""
     _, files, _, _ = socket.recv_fds(client, 1, 3)
     command, folder, environment = json.load(client.makefile())
     if process := os.fork():

@@ -30,7 +30,7 @@ except UserError as error:
 # Jobs call `python`: the one that runs Snakemake, whether or not its environment is activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
-# What a stage with a network asks for. The machine's own devices are counted; a cluster's profile says how many at once.
+# GPUs that a job with a network requests. Locally, the devices are counted; on a cluster, the profile limits them.
 GPU = int(os.environ.get("DMEMM_DEVICE") != "cpu")
 if gpus() and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", gpus())
@@ -73,7 +73,7 @@ def options(wildcards, input):
 
 
 def contents(stage):
-    """What the user's own files hold: an edit counts even if the file's time is an old one."""
+    """Digests of the user's own files, so that an edit is detected even if it leaves an old modification time."""
     return lambda wildcards: [content(path) for path in own(stage, wildcards)]
 
 
@@ -124,9 +124,9 @@ REPORTS = []  # what `add_report` has added; report.smk makes a rule of each
 def add_report(
     stem, label, command, module, gathered, tables=True, figures=False, reads={}, writes={}, arguments=(), name=None
 ):
-    """A table and a figure of gathered files, each in its formats; `arguments` are of its command.
+    """Add a rule that makes a table, a figure or both from gathered files, each in all of its formats.
 
-    Snakemake's report shows the page and the PNG.
+    `arguments` are added to the rule's command. Snakemake's report shows the HTML page and the PNG.
     """
     caption = stem.partition("/")[0]
     outputs = {}
@@ -135,7 +135,7 @@ def add_report(
         outputs |= {"html": shown(f"results/{stem}.html", caption, "Tables", table=label)}
     if figures:
         outputs |= {"png": shown(f"results/{stem}.png", caption, "Figures", figure=label), "pdf": f"results/{stem}.pdf"}
-    # A pattern of tasks stands in the paths of what is gathered only as in the stem.
+    # The gathered files may contain the wildcard {task} only if the stem contains it.
     jobs = {job for files in gathered.values() for job in files.values()}
 
     def files(wildcards, input, output):

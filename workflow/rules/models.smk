@@ -9,7 +9,7 @@ MECHANISM_STAGES = {
     "plan_value": WITHOUT_GOAL,
 }
 
-# Snakemake evaluates `shell:` when the job runs; a loop's variables have their last values then. `params:` it evaluates here.
+# `shell:` is evaluated later, when a loop's variables have their last values; `params:` is evaluated here.
 for stage, tasks in MECHANISM_STAGES.items():
 
     rule:
