@@ -1,5 +1,5 @@
 # `make table1` and `make test` need Python 3.11 to 3.13, git and a package index; the other targets are short cuts.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v))) python3)
 BIN := .venv/bin
 STAMP := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -14,7 +14,9 @@ COMPILE := python -m compileall -q -j 0 -x 'torch/testing'
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	$$(command -v $(PYTHON) || command -v python3) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+		f"make: {sys.executable} is Python {sys.version.split()[0]}; needed is 3.11 to 3.13: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	$(BIN)/$(COMPILE) .venv/lib

@@ -8,16 +8,31 @@ from pathlib import Path
 
 import torch
 
+from dmemm.errors import UserError
+
 
 def choose_device() -> torch.device:
     """Return a CUDA device, or the CPU where there is none; DMEMM_DEVICE (e.g. `cpu`, `cuda:1`) overrides the choice.
 
     Of the devices that CUDA_VISIBLE_DEVICES leaves, it is the first that no other process of this user has chosen, or
     any once all are chosen. It is the same for the whole process.
+
+    Raises:
+        UserError: DMEMM_DEVICE names no device that torch has here.
     """
     if chosen := os.environ.get("DMEMM_DEVICE"):
-        return torch.device(chosen)
+        return _named(chosen)
     return _free_device() if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _named(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"DMEMM_DEVICE={name}: no such device; unset it, or use `cpu`, `cuda` or `cuda:1`") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"DMEMM_DEVICE={name}: torch finds no CUDA device here; unset it, or use `cpu`")
+    return device
 
 
 @cache

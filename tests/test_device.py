@@ -14,6 +14,7 @@ from snakemake.settings.enums import Quietness
 
 from dmemm import device
 from dmemm.device import choose_device
+from dmemm.errors import UserError
 from workflow.pipeline import gpus
 
 from .checkout import copy_tracked
@@ -110,3 +111,11 @@ def test_snakemake_counts_the_devices_and_stages_with_a_network_take_one(
         "dynamics", "reward", "value", "plan_value", "train", "evaluate", "consistency", "calibrate", "pictures",
     }  # fmt: skip
     assert {"download", "segment", "table1", "figure1"} <= taken.keys() - networks
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_a_device_that_is_not_here_is_refused_by_its_name(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("DMEMM_DEVICE", name)
+    with pytest.raises(UserError, match=f"^DMEMM_DEVICE={name}: "):
+        choose_device()

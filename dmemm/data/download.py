@@ -82,7 +82,7 @@ def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Itera
     space, shape = env.action_space, env.observation_space.shape
     env.close()
     assert isinstance(space, Box)
-    outside = total = 0
+    outside = total = jumps = 0
     for raw in blocks:
         for key, found, wanted in (
             ("observations", raw.observations.shape[1:], shape), ("actions", raw.actions.shape[1:], space.shape),
@@ -91,6 +91,14 @@ def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Itera
                 raise UserError(f"{task.name}: the data's {key} have shape {found}, {task.env}'s {wanted}")
         clipped = np.clip(raw.actions, space.low, space.high)
         outside, total = outside + int((clipped != raw.actions).any(axis=1).sum()), total + len(clipped)
+        if raw.data_source == "own":
+            starts, ends = raw.observations[1:], raw.next_observations[:-1]
+            jumps += int((~raw.ended[:-1] & ~np.isclose(starts, ends, 1e-3, 1e-3).all(axis=1)).sum())
         yield replace(raw, actions=clipped)
+    if jumps:
+        warnings.append(
+            f"{task.name}: after {jumps} of {total} transitions that end no episode, the next row starts in another"
+            " state; mark the ends of episodes in `timeouts`, or correct `next_observations`"
+        )
     if outside:
         warnings.append(f"{task.name}: {outside} of {total} actions lie outside the environment's bounds; clipped")

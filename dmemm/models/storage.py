@@ -33,6 +33,11 @@ def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("dmemm", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except FileNotFoundError as error:
+        made = (
+            f"make it by `snakemake --cores 2 {path}`" if path.parts[0] == "results" else "run the stage that makes it"
+        )
+        raise UserError(f"{path}: cannot read weights (no such file); {made}") from error
     except (OSError, SafetensorError, ValueError, RecursionError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot read weights ({reason}); delete it and run the stage that makes it") from error

@@ -195,7 +195,21 @@ class Planner:
         return np.where(running[:, None], actions, 0).astype(np.float32)
 
     def restart(self, environments: NDArray[np.bool_]) -> None:
-        """Give environments (bool, shape (batch,)) a new plan at their next action, as at the start of an episode."""
+        """Give environments a new plan at their next action, as at the start of an episode.
+
+        Args:
+            environments: bool, shape (batch,), of the batch that `act` last got.
+
+        Raises:
+            UserError: another type or shape; integers would be taken for indices.
+        """
+        environments = np.asarray(environments)
+        shape = environments.shape if self._active is None else (len(self._active),)
+        if environments.dtype != np.bool_ or environments.shape != shape or environments.ndim != 1:
+            raise UserError(
+                f"environments are {environments.dtype} of shape {environments.shape}; give one bool for each"
+                " environment"
+            )
         if self._active is not None:
             self._active.fresh[environments] = True
 

@@ -186,6 +186,15 @@ def test_integers_columns_and_files_without_timeouts_are_read(tmp_path: Path) ->
     np.testing.assert_array_equal(read_raw(tmp_path / "raw.hdf5").rewards, np.arange(200))
 
 
+def test_rows_that_do_not_go_on_within_an_episode_are_told(tmp_path: Path) -> None:
+    columns = hopper()
+    columns["next_observations"] = np.concatenate([columns["observations"][1:], columns["observations"][-1:]])
+    assert fetch(own(write(tmp_path / "a.hdf5", columns)), tmp_path)["warnings"] == []
+    columns["next_observations"][10:13] += 1
+    (warning,) = fetch(own(write(tmp_path / "b.hdf5", columns)), tmp_path)["warnings"]
+    assert "after 3 of 200 transitions" in warning and "`timeouts`" in warning
+
+
 def test_actions_out_of_bounds_are_clipped_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     columns = hopper()
     columns["actions"][:30] *= 100

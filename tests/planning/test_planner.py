@@ -82,6 +82,9 @@ def test_acting_follows_a_plan_and_replans_each_environment_in_its_own_time():
     for t in range(5):
         seen.append(made.act(observations, goals))
         if t == 1:
+            for wrong in (np.array([0, 1]), np.array([True]), np.array(True)):
+                with pytest.raises(UserError, match="one bool for each environment"):
+                    made.restart(wrong)
             made.restart(np.array([False, True]))  # as after an episode's end
     # Environment 0 plans at t = 0 and 3, environment 1 at 0 and, after its restart, 2.
     assert made.plans_made == 4
