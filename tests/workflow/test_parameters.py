@@ -29,7 +29,8 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     assert paper["lambda_rd"] == 0.3
     apply_setting("small", path)  # of the paper's tasks, with quick's networks
     small = load_params(path)
-    assert small["tasks"] == paper["tasks"] and small["train_steps"] == mine["train_steps"]
+    assert small["tasks"] == paper["tasks"] and small["network"] == mine["network"]
+    assert small["train_steps"] == {**mine["train_steps"], "locomotion": 12000}
     apply_setting("quick", path)
     assert load_params(path) == mine
     assert path.read_text().count("#") == staged("params.yaml").count("#")
