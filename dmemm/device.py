@@ -20,12 +20,9 @@ def choose_device() -> torch.device:
     Raises:
         UserError: DMEMM_DEVICE names no device that torch has here.
     """
-    if chosen := os.environ.get("DMEMM_DEVICE"):
-        return _named(chosen)
-    return _free_device() if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _named(name: str) -> torch.device:
+    name = os.environ.get("DMEMM_DEVICE")
+    if not name:
+        return _free_device() if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_IMODE
 from typing import Any
 
 import yaml
@@ -64,9 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()  # an unwritable folder shows here, with the system's message
-        mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(S_IMODE(mode))  # safetensors replaces the file by one that only its owner can read
         os.replace(temporary, path)
     except Exception as error:
         full = os.strerror(errno.ENOSPC)  # h5py and safetensors wrap the system's message in errors of their own

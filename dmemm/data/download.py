@@ -93,7 +93,7 @@ def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Itera
         outside, total = outside + int((clipped != raw.actions).any(axis=1).sum()), total + len(clipped)
         if raw.data_source == "own":
             starts, ends = raw.observations[1:], raw.next_observations[:-1]
-            jumps += int((~raw.ended[:-1] & ~np.isclose(starts, ends, 1e-3, 1e-3).all(axis=1)).sum())
+            jumps += int((~raw.ended[:-1] & ~np.isclose(starts, ends, rtol=1e-3, atol=1e-3).all(axis=1)).sum())
         yield replace(raw, actions=clipped)
     if jumps:
         warnings.append(

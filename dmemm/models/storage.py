@@ -20,7 +20,9 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     with replacing(path) as temporary:
         # One string, its keys sorted: safetensors would write several in an order that changes from run to run.
         metadata = {"dmemm": json.dumps(header, sort_keys=True)}
+        mode = temporary.stat().st_mode
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata)
+        temporary.chmod(mode)  # safetensors replaces the file by one that only its owner can read
 
 
 def load_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -204,8 +204,8 @@ class Planner:
             UserError: another type or shape; integers would be taken for indices.
         """
         environments = np.asarray(environments)
-        shape = environments.shape if self._active is None else (len(self._active),)
-        if environments.dtype != np.bool_ or environments.shape != shape or environments.ndim != 1:
+        batch = environments.size if self._active is None else len(self._active)
+        if environments.dtype != np.bool_ or environments.shape != (batch,):
             raise UserError(
                 f"environments are {environments.dtype} of shape {environments.shape}; give one bool for each"
                 " environment"

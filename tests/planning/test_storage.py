@@ -1,6 +1,7 @@
 """Saved planners: whole or not at all, and loaded anywhere."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def test_planning_needs_no_package_of_the_pipeline(tmp_path):
     run = subprocess.run([sys.executable, "-c", missing + plan], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     np.testing.assert_array_equal(np.array(json.loads(run.stdout), np.float32), made.plan(OBSERVATIONS).actions)
+
+
+def test_others_can_read_a_saved_planner_if_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        planner(4).save(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert len(modes) > 1 and set(modes.values()) == {"0o640"}
 
 
 def test_a_planner_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -190,3 +201,8 @@ def test_a_task_s_planner_has_what_guides_it_and_what_the_pipeline_has_made(tmp_
         (tmp_path / f"results/{name}/walk.safetensors").touch()
     # For the plans' `returns` and `transition_errors`.
     assert found("diffuser").keys() == {"model", "plan_value", "dynamics", "reward"}
+    network = "results/models/walk/diffuser/seed0.safetensors"
+    with pytest.raises(
+        UserError, match=rf"^{network}: cannot read weights .*; make it by `snakemake --cores 2 {network}`$"
+    ):
+        dmemm.Planner.load("walk", "diffuser")
