@@ -33,7 +33,7 @@ def begin() -> None:
         LOCK.parent.mkdir(exist_ok=True)
         file = LOCK.open("a+", errors="replace")
     except OSError as error:
-        raise UserError(f"{LOCK}: cannot write: {error.strerror}; make the folder writable, or copy it") from error
+        raise _unwritable(error) from error
     deadline = time.monotonic() + PATIENCE
     while not _locked(file):
         if time.monotonic() > deadline:
@@ -45,9 +45,12 @@ def begin() -> None:
     # Kernel locks may be local to a machine: a free one says nothing of a run on another machine.
     if owner and not owner.endswith(here):
         raise UserError(f"a run was started here by process {owner}; if it has ended, delete {LOCK}")
-    file.truncate(0)
     os.environ["DMEMM_RUN"] = f"{os.getpid()}{here}"
-    print(os.environ["DMEMM_RUN"], end="", file=file, flush=True)
+    try:
+        file.truncate(0)
+        print(os.environ["DMEMM_RUN"], end="", file=file, flush=True)
+    except OSError as error:
+        raise _unwritable(error) from error
     _held.append(file)
     atexit.register(file.truncate, 0)  # says that the run has ended
     os.environ["DMEMM_RUN_LOCK"] = str(LOCK.resolve())
@@ -63,6 +66,10 @@ def follow() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up; SIGINT is ignored in a script's background
     if lock := os.environ.get("DMEMM_RUN_LOCK"):
         threading.Thread(target=_end_with, args=(lock, os.environ["DMEMM_RUN"]), daemon=True).start()
+
+
+def _unwritable(error: OSError) -> UserError:
+    return UserError(f"{LOCK}: cannot write: {error.strerror}; make the folder writable, free space, or copy it")
 
 
 def _owner(file: IO[str]) -> str:

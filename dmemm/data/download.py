@@ -15,7 +15,8 @@ from dmemm.data.raw import RawData, statistics, write_raw
 from dmemm.envs import make_env
 from dmemm.errors import UserError
 from dmemm.files import write_json
-from dmemm.tasks import Task
+from dmemm.tasks import FOLDER, Task
+from dmemm.terminations import termination
 
 
 def download(task: Task, config: DownloadConfig, output: Path, statistics_output: Path) -> None:
@@ -77,11 +78,17 @@ def choose_source(task: Task, data_source: str) -> str:
 
 
 def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Iterator[RawData]:
-    """Yield the blocks, checked against the environment's shapes, with actions clipped to its bounds."""
+    """Yield the blocks, checked against the environment and the task file, with actions clipped to its bounds."""
     env = make_env(task)
     space, shape = env.action_space, env.observation_space.shape
     env.close()
-    assert isinstance(space, Box)
+    assert isinstance(space, Box) and shape
+    if task.goal_dim > shape[0]:
+        raise UserError(
+            f"{FOLDER}/{task.name}.yaml: goal_dim: {task.goal_dim}, but {task.env}'s states have {shape[0]} entries"
+        )
+    if terminates := termination(task, 0.0, 1.0):
+        terminates(np.zeros((2, *shape), np.float32))  # its errors come before anything is trained
     outside = total = jumps = 0
     for raw in blocks:
         for key, found, wanted in (

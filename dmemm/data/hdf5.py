@@ -66,8 +66,13 @@ def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
         if not np.isin(values, (0, 1)).all():
             raise UserError(f"{array.file.filename}: {key} hold other values than 0 and 1; correct the data set")
         return values.astype(np.bool_)
-    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite, which the check refuses
-        return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite
+        values = values.astype(np.float32)
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = start + int(np.argmin(finite))
+        raise UserError(f"{array.file.filename}: {key} hold NaN or infinity, first in row {row}; correct the data set")
+    return values
 
 
 def _shifted(columns: dict[str, Any], count: int, is_maze: bool) -> dict[str, Any]:

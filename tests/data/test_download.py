@@ -248,6 +248,7 @@ BAD: list[tuple[Columns | Callable[[Path], None], str]] = [
     ({"rewards": np.ones(199)}, "rewards have shape (199,)"),
     ({"rewards": 1.0}, "rewards have shape ()"),
     ({"rewards": np.full(200, np.nan)}, "rewards hold NaN"),
+    ({"actions": np.where(np.arange(600).reshape(200, 3) == 500, np.nan, 0.0)}, "NaN or infinity, first in row 166"),
     ({"rewards": np.full(200, 1e300)}, "rewards hold NaN or infinity"),
     ({"actions": np.ones((200, 2))}, "actions have shape (2,), Hopper-v4's (3,)"),
     ({"observations": np.ones((200, 12)), "next_observations": np.ones((200, 12))}, "observations have shape (12,)"),

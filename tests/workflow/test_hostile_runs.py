@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import time
@@ -11,6 +12,9 @@ from contextlib import suppress
 
 import psutil
 import pytest
+
+from dmemm import run_lock
+from dmemm.errors import UserError
 
 from .conftest import Project, is_clean
 from .test_faults import processes, wait_for
@@ -133,6 +137,18 @@ def test_a_folder_in_the_place_of_the_lock_is_one_line(small):
     lock.mkdir()
     line = said(small.run("snakemake", "all", fails=True))
     assert line.startswith("snakemake: .snakemake/run.lock: cannot write: Is a directory")
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DMEMM_RUN", "")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"run\.lock: cannot write: File too large; make the folder writable, free"):
+            run_lock.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_unlock_works_and_leaves_everything_as_it_was(small):

@@ -188,6 +188,9 @@ def test_without_a_network_minari_is_one_line(
             "nowhere.hdf5: no such file; put it there, or correct `data` in tasks/pendulum.yaml",
         ),
         ("terminal: os.system('x')", "pendulum.yaml: terminal"),
+        ("terminal: nowhere:ended", "pendulum.yaml: terminal: nowhere:ended: No module named 'nowhere'"),
+        ("terminal: math:sqrt", "pendulum.yaml: terminal: math:sqrt: TypeError"),
+        ("goal_dim: 4", "pendulum.yaml: goal_dim: 4, but Pendulum-v1's states have 3 entries"),
         ("env: [", "pendulum.yaml: not valid YAML"),
     ],
 )

@@ -21,7 +21,8 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     presets = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob("dmemm/presets/*.yaml")}
     assert presets["quick"].keys() == presets["paper"].keys() >= presets["small"].keys() | presets["demo"].keys()
     path = tmp_path / "params.yaml"
-    path.write_text(staged("params.yaml").replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 "))
+    text = staged("params.yaml").replace("lambda_rd: 0.05 ", "lambda_rd: 0.3 ")
+    path.write_text(text)
     mine = load_params(path)
     apply_setting("paper", path)
     paper = load_params(path)
@@ -32,8 +33,7 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     assert small["tasks"] == paper["tasks"] and small["network"] == mine["network"]
     assert small["train_steps"] == {**mine["train_steps"], "locomotion": 12000}
     apply_setting("quick", path)
-    assert load_params(path) == mine
-    assert path.read_text().count("#") == staged("params.yaml").count("#")
+    assert path.read_text() == text
 
 
 def test_settings_replace_one_value_for_all_bodies_by_one_for_each(tmp_path):

@@ -35,6 +35,15 @@ def test_no_rule_makes_a_path_that_a_shell_would_misread(project: Project, place
     assert "MissingRuleException" in output or "Missing input files" in output
 
 
+@pytest.mark.parametrize(
+    ("path", "method"), [("consistency", "rvs"), ("calibrate", "mppi"), ("pictures", "mppi")], ids=lambda each: each
+)
+def test_no_network_is_trained_for_a_stage_that_its_method_has_not(project: Project, path: str, method: str) -> None:
+    of_stage = next(each for each in PATHS if each.startswith(f"results/{path}/"))
+    output = project.run("snakemake", "--dry-run", of_stage.format(**SOUND | {"method": method}), fails=True)
+    assert f"No rule to produce results/{path}/{method}/" in output
+
+
 def test_each_parameter_and_each_file_of_a_user_is_quoted() -> None:
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     inserted = re.findall(r"\{params[^}]*\}", rules)

@@ -44,9 +44,14 @@ WITH_DATA = "|".join(re.escape(name) for name, task in TASKS.items() if task.dat
 WITHOUT_GOAL = "|".join(re.escape(name) for name, task in TASKS.items() if not task.has_goal)
 
 
+def methods(wanted=lambda method: True):
+    """A pattern of the methods that are wanted, and of all points of Figure 1 and settings of the study."""
+    return "|".join([*(name for name, method in METHODS.items() if wanted(method)), POINT, STUDY])
+
+
 wildcard_constraints:
     task="|".join(map(re.escape, TASKS)),
-    method="|".join([*METHODS, POINT, STUDY]),
+    method=methods(),
     seed=r"0|[1-9]\d*",
 
 

@@ -1,10 +1,15 @@
 # Networks → scores; errors of their plans; scores under other guides; pictures of their plans.
 
 
-# Stage → the folder of its scores, and the minutes that a job may take.
-SCORING = {"evaluate": ("eval", 720), "consistency": ("consistency", 60), "calibrate": ("calibrate", 720)}
+PLANNERS = methods(lambda method: method.is_planner)
+# Stage → the folder of its scores, the minutes that a job may take, its methods.
+SCORING = {
+    "evaluate": ("eval", 720, methods()),
+    "consistency": ("consistency", 60, methods(lambda method: method.plans)),
+    "calibrate": ("calibrate", 720, PLANNERS),
+}
 
-for stage, (folder, minutes) in SCORING.items():
+for stage, (folder, minutes, scored) in SCORING.items():
 
     rule:
         name:
@@ -17,6 +22,8 @@ for stage, (folder, minutes) in SCORING.items():
             f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.log",
         benchmark:
             f"logs/{stage}/{{method}}/{{task}}/seed{{seed}}.tsv"
+        wildcard_constraints:
+            method=scored,
         conda:
             "../envs/dmemm.yaml"
         threads: 1
@@ -55,6 +62,8 @@ rule pictures:
         "logs/pictures/{method}/{task}/seed{seed}.log",
     benchmark:
         "logs/pictures/{method}/{task}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=PLANNERS,
     conda:
         "../envs/dmemm.yaml"
     threads: 1
