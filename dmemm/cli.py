@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     stage = _stage(
         subcommands, "table", example="1",
-        reads=["scores", "published"], writes=_outputs("table1", *_TABLES),
+        reads=["scores", "published"], writes=_outputs("table1", *_TABLES, *_FIGURES),
     )  # fmt: skip
     stage.add_argument("number", type=int, choices=(1, 2, 3))
     stage.add_argument("--long", type=Path, help="scores by seed and by how plans are executed, CSV")

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dmemm.errors import UserError
-from dmemm.reporting.figures import COLOURS, plot_band
-from dmemm.reporting.formats import write
+from dmemm.reporting.figures import plot_band
+from dmemm.reporting.formats import COLOURS, write
 
 _TERMS = {"total": "total, eq. 12", "wdiff": "diffusion loss", "tr": "transition loss", "rd": "reward loss"}
 _MECHANISMS = {

@@ -1,7 +1,6 @@
 """Figure 1 of the paper: how the score depends on lambda_tr and lambda_rd."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmemm.errors import UserError
 from dmemm.methods import get_method
-from dmemm.reporting.formats import write
+from dmemm.reporting.formats import COLOURS, MARKERS, add_caption, write
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
-# Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale for a line on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Five markers and seven colours: a pair repeats after 35 tasks, and the lines can be told apart in grey.
-_MARKERS = ("o", "s", "^", "D", "v")
 # Value of the parameter → scores of the seeds, shape (seeds,).
 Curve = Mapping[float, NDArray[np.float64]]
 
@@ -119,7 +114,7 @@ def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, floa
                 [place[value] for value in curve],
                 np.stack(list(curve.values()), axis=1),
                 color=COLOURS[number % len(COLOURS)],
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=MARKERS[number % len(MARKERS)],
                 markersize=5,
                 linewidth=1.5,
                 label=task,
@@ -130,10 +125,7 @@ def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, floa
     panels[0].set_ylabel("normalised score")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
-    # The constrained layout makes room for supxlabel; a plain text would be drawn over the axes.
-    figure.supxlabel(
-        "\n".join(textwrap.wrap(caption.replace("**", ""), 140)), x=0.01, ha="left", fontsize=7, color="0.35"
-    )
+    add_caption(figure, caption)
     return figure
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _METADATA: Mapping[str, Mapping[str, None]] = {
     "png": {"Software": None},
 }
 _STYLE: dict[str, Any] = {"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+# Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale for a line on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Five markers and seven colours: a pair repeats after 35 lines, and lines can be told apart in grey.
+MARKERS = ("o", "s", "^", "D", "v")
 _TEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "±": r"$\pm$", "×": r"$\times$", "–": "--", "λ": r"$\lambda$", "τ": r"$\tau$", "‖": r"$\|$", "²": "$^2$",
@@ -122,6 +127,13 @@ def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[]
                 temporary.write_text(texts[kind](), encoding="utf-8")
             elif figure is not None:
                 figure.savefig(temporary, format=kind, dpi=200, metadata=_METADATA[kind])
+
+
+def add_caption(figure: Figure, text: str) -> None:
+    """Write a caption below the axes of a figure with a constrained layout."""
+    # The layout makes room for supxlabel; a plain text would be drawn over the axes.
+    lines = textwrap.wrap(text.replace("**", ""), 140)
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7, color="0.35")
 
 
 def _left(rows: Sequence[Mapping[str, str]]) -> set[str]:

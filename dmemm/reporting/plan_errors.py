@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.reporting.figures import COLOURS, plot_band
-from dmemm.reporting.formats import Table, write
+from dmemm.reporting.figures import plot_band
+from dmemm.reporting.formats import COLOURS, Table, write
 from dmemm.reporting.rows import mean_and_standard_error
 from dmemm.schema import read_record
 

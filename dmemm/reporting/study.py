@@ -8,8 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
-from dmemm.reporting.figures import COLOURS
-from dmemm.reporting.formats import Table, write
+from dmemm.reporting.formats import COLOURS, Table, write
 from dmemm.reporting.plan_errors import MEASURES as CONSISTENCY
 from dmemm.reporting.plan_errors import UNITS, averages, blocks, read_consistency
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores

@@ -9,6 +9,7 @@ from pathlib import Path
 from dmemm.errors import UserError
 from dmemm.files import write_json
 from dmemm.methods import ABLATIONS, POLICIES
+from dmemm.reporting.dots import draw_scores
 from dmemm.reporting.formats import Table, write
 from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
 from dmemm.tasks import get_task
@@ -54,7 +55,7 @@ def write_table(
         number: number of the table.
         scores: score files of all tasks, variants and seeds of the table.
         published: the paper's scores; see `read_published`.
-        outputs: one file per format, chosen by suffix; see `formats.write`.
+        outputs: one file per format, chosen by suffix; see `formats.write`. The figure has the score of each seed.
         long: optional CSV output with a line per task, variant, seed and way to execute the plans.
 
     Raises:
@@ -73,7 +74,8 @@ def write_table(
     if with_published:
         blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
     caption = f"{_TITLES[number]}. {describe(rows)} Bold: the highest of a row."
-    write(outputs, Table(f"Table {number}", caption, lines, blocks))
+    picture = f"Table {number}. {_TITLES[number]}. {describe(rows)} Pale dots: seeds."
+    write(outputs, Table(f"Table {number}", caption, lines, blocks), lambda: draw_scores(rows, variants, picture))
     if long is not None:
         write([long], Table("", "", _long(rows), {}))
 

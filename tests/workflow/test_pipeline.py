@@ -49,7 +49,8 @@ def test_the_report_shows_every_table_and_figure(built):
     page = (built.folder / "results/report.html").read_text()
     shown = json.loads(re.search(r"var results = (\{.*\});", page)[1])
     tables = {f"results/{name}.html" for name in ("table1", "table2", "table3", "intervals", "training", "consistency")}
-    assert shown.keys() == tables | {f"results/{name}.png" for name in ("figure1", "curves", "consistency")}
+    figures = {f"results/{name}.png" for name in ("table1", "table2", "table3", "figure1", "curves", "consistency")}
+    assert shown.keys() == tables | figures
     assert all("local" in result["caption"] or "curves" in path for path, result in shown.items())
 
 

@@ -16,6 +16,7 @@ for number, (label, scores) in TABLES.items():
         {"scores": scores},
         reads=PUBLISHED,
         writes={"long": f"results/table{number}_long.csv"},
+        figures=True,
         arguments=[str(number)],
     )
 
