@@ -48,6 +48,7 @@ demo: install
 table1 table2 table3: install
 	snakemake --cores all results/$@.csv
 	@cat results/$@.md
+	@ls results/$@.png
 
 figure1: install
 	snakemake --cores all results/figure1.png

@@ -6,6 +6,7 @@ records of its files among its outputs, so that what DVC brings (`dvc checkout`,
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -196,6 +197,7 @@ def _commit(missing: set[str] | None) -> None:
     from dvc.utils.serialize import modify_yaml
 
     _remove_half_written()
+    logging.getLogger("dvc.output").setLevel(logging.ERROR)  # no warnings of folders that this run had no need to fill
     try:
         with Repo() as repo:
             for out in repo.index.outs:
