@@ -21,6 +21,8 @@ _MECHANISMS = {
 }  # fmt: skip
 _LINES = ("-", "--", ":")
 Curve = NDArray[np.void]
+Curves = Mapping[str, Mapping[str, Sequence[Curve]]]
+HeldOut = Mapping[tuple[str, str], Curve]
 
 
 def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -30,12 +32,18 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
 
     Args:
         curves: the CSV files of `train`, at TASK/VARIANT/seedN.csv.
-        mechanisms: the CSV files of `dynamics`, `reward`, `value` and `plan-value`, at TASK/STAGE.csv.
+        mechanisms: the CSV files of `dynamics`, `reward`, `value` and `plan-value`, at STAGE/TASK.csv.
         outputs: one file per format, chosen by suffix: .pdf or .png.
 
     Raises:
         UserError: a file is not a loss curve, or cannot be read or written.
     """
+    tasks, held_out = _group(curves, mechanisms)
+    write(outputs, draw=lambda: _draw(tasks, held_out))
+
+
+def _group(curves: Sequence[Path], mechanisms: Sequence[Path]) -> tuple[Curves, HeldOut]:
+    """Read the files; group the curves by task and variant, and the held-out losses by task and stage."""
     tasks: dict[str, dict[str, list[Curve]]] = {}
     for path in curves:
         if len(path.parts) < 3:
@@ -45,8 +53,7 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
         first, last = tasks[task][variant][0], tasks[task][variant][-1]
         if len(first) != len(last):
             raise UserError(f"{path}: {len(last)} rows, but other seeds have {len(first)}; train all seeds alike")
-    held_out = {(path.parent.name, path.stem): _read(path, ("step", "held_out_loss")) for path in mechanisms}
-    write(outputs, draw=lambda: _draw(tasks, held_out))
+    return tasks, {(path.stem, path.parent.name): _read(path, ("step", "held_out_loss")) for path in mechanisms}
 
 
 def _read(path: Path, columns: Sequence[str]) -> Curve:
@@ -63,7 +70,7 @@ def _read(path: Path, columns: Sequence[str]) -> Curve:
     return curve
 
 
-def _draw(tasks: Mapping[str, Mapping[str, Sequence[Curve]]], held_out: Mapping[tuple[str, str], Curve]) -> Figure:
+def _draw(tasks: Curves, held_out: HeldOut) -> Figure:
     figure = Figure(figsize=(20, 2.2 * len(tasks) + 0.6), layout="constrained")
     variants = list(dict.fromkeys(variant for own in tasks.values() for variant in own))
     styles: dict[str, dict[str, Any]] = {

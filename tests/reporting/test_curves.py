@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from dmemm.errors import UserError
-from dmemm.reporting.curves import _TERMS, _draw, _read, write_curves
+from dmemm.inputs import PATHS
+from dmemm.reporting.curves import _draw, _group, write_curves
 
 HEAD = "step,total,wdiff,tr,rd\n"
-COLUMNS = ("step", *_TERMS)
 
 
 def curve(folder: Path, variant: str, seed: int, text: str) -> Path:
@@ -21,11 +21,10 @@ def curve(folder: Path, variant: str, seed: int, text: str) -> Path:
 def test_a_panel_has_a_line_for_each_variant_with_that_loss(tmp_path: Path) -> None:
     full = [curve(tmp_path, "dmemm", s, f"{HEAD}1,{2 + s},2,3,-1\n5,1,1,1,-2\n") for s in (0, 1)]
     plain = curve(tmp_path, "diffuser", 0, f"{HEAD}1,7,2,,\n5,6,1,,\n")
-    ensemble = tmp_path / "hopper-medium/dynamics.csv"
+    ensemble = (tmp_path / PATHS["dynamics"].format(task="hopper-medium")).with_suffix(".csv")
+    ensemble.parent.mkdir(parents=True)
     ensemble.write_text("step,held_out_loss\n10,-1\n20,-2\n")
-    seeds = {"dmemm": [_read(path, COLUMNS) for path in full], "diffuser": [_read(plain, COLUMNS)]}
-    held_out = {("hopper-medium", "dynamics"): _read(ensemble, ("step", "held_out_loss"))}
-    figure = _draw({"hopper-medium": seeds}, held_out)
+    figure = _draw(*_group([*full, plain], [ensemble]))
     total, _, transition, reward, dynamics, reward_model, *_ = figure.axes
     assert dynamics.lines[0].get_xydata().tolist() == [[10, -1], [20, -2]] and not reward_model.get_visible()
     assert [line.get_ydata().tolist() for line in total.lines] == [[2.5, 1], [7, 6]]
