@@ -3,9 +3,9 @@ PUBLISHED = {"published": "workflow/resources/published.csv"}
 LOCOMOTION, MAZES = config["tasks"]["locomotion"], config["tasks"]["maze"]
 TABLES = {
     # number: (what the report calls it, score files)
-    1: ("1: Locomotion", gather(SCORES, LOCOMOTION, COLUMNS)),
-    2: ("2: Mazes", gather(SCORES, [*MAZES, *(f"multi2d-{maze}" for maze in config["mazes"])], COLUMNS)),
-    3: ("3: Ablations", gather(SCORES, config["ablation_tasks"], ["dmemm", *ABLATIONS])),
+    1: ("Table 1: Locomotion", gather(SCORES, LOCOMOTION, COLUMNS)),
+    2: ("Table 2: Mazes", gather(SCORES, [*MAZES, *(f"multi2d-{maze}" for maze in config["mazes"])], COLUMNS)),
+    3: ("Table 3: Ablations", gather(SCORES, config["ablation_tasks"], ["dmemm", *ABLATIONS])),
 }
 for number, (label, scores) in TABLES.items():
     add_report(
@@ -21,9 +21,11 @@ for number, (label, scores) in TABLES.items():
     )
 
 BOTH = TABLES[1][1] | TABLES[2][1]
-add_report("intervals", "1 and 2: intervals", "intervals", "dmemm.reporting.intervals", {"scores": BOTH})
+add_report("intervals", "Tables 1 and 2: intervals", "intervals", "dmemm.reporting.intervals", {"scores": BOTH})
 # On demand: with your own tasks alone there is no published score to rank.
-add_report("ranking", "1 and 2: ranking", "ranking", "dmemm.reporting.ranking", {"scores": BOTH}, reads=PUBLISHED)
+add_report(
+    "ranking", "Tables 1 and 2: ranking", "ranking", "dmemm.reporting.ranking", {"scores": BOTH}, reads=PUBLISHED
+)
 add_report(
     "training",
     "Training",
@@ -37,7 +39,7 @@ WEIGHTS = ("lambda_tr", "lambda_rd")
 POINTS = [f"{key}={value}" for key in WEIGHTS for value in config[f"sensitivity_{key}"] if value != config[key]]
 add_report(
     "figure1",
-    "1: Sensitivity",
+    "Figure 1: Sensitivity",
     "figure",
     "dmemm.reporting.figures",
     {"scores": gather(SCORES, config["sensitivity_tasks"], ["dmemm", *POINTS])},
