@@ -1,13 +1,12 @@
 """The picture of a table: a dot for the score of each seed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dmemm.reporting.formats import COLOURS, MARKERS, add_caption
+from dmemm.reporting.formats import add_caption, style_of
 from dmemm.reporting.rows import NAMES, Row, mean_and_standard_error
 
 _REFERENCES = {"data_score": ("|", "data set's own"), "best_policy_score": ("x", "its best policy")}
@@ -25,10 +24,7 @@ def draw_scores(rows: Sequence[Row], variants: Sequence[str], caption: str) -> F
     figure = Figure(figsize=(7.2, height * len(rows) + 1.3), layout="constrained")
     axes = figure.subplots()
     places = np.linspace(-0.28, 0.28, len(variants))
-    styles: dict[str, dict[str, Any]] = {
-        variant: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, variant in enumerate(variants)
-    }
+    styles = {variant: style_of(number) for number, variant in enumerate(variants)}
     for y, row in enumerate(rows):
         axes.axhspan(y - 0.5, y + 0.5, color="0.96" if y % 2 else "1", linewidth=0, zorder=0)
         for name, (marker, _) in _REFERENCES.items():

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmemm.errors import UserError
 from dmemm.methods import get_method
-from dmemm.reporting.formats import COLOURS, MARKERS, add_caption, write
+from dmemm.reporting.formats import add_caption, style_of, write
 from dmemm.reporting.rows import Row, describe, group_rows, load_scores
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
@@ -113,11 +113,10 @@ def _draw(curves: Mapping[str, Mapping[str, Curve]], defaults: Mapping[str, floa
                 axes,
                 [place[value] for value in curve],
                 np.stack(list(curve.values()), axis=1),
-                color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
                 markersize=5,
                 linewidth=1.5,
                 label=task,
+                **style_of(number),
             )
         axes.set_xlabel(_PARAMETERS[key])
         axes.grid(axis="y", color="0.9")

@@ -25,8 +25,7 @@ _METADATA: Mapping[str, Mapping[str, None]] = {
 _STYLE: dict[str, Any] = {"pdf.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 # Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Five markers and seven colours: a pair repeats after 35 lines, and lines can be told apart in grey.
-MARKERS = ("o", "s", "^", "D", "v")
+_MARKERS = ("o", "s", "^", "D", "v")
 _TEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "±": r"$\pm$", "×": r"$\times$", "–": "--", "λ": r"$\lambda$", "τ": r"$\tau$", "‖": r"$\|$", "²": "$^2$",
@@ -127,6 +126,11 @@ def write(outputs: Sequence[Path], table: Table | None = None, draw: Callable[[]
                 temporary.write_text(texts[kind](), encoding="utf-8")
             elif figure is not None:
                 figure.savefig(temporary, format=kind, dpi=200, metadata=_METADATA[kind])
+
+
+def style_of(number: int) -> dict[str, Any]:
+    """Return the colour and the marker of a figure's line; a pair repeats after 35 lines, which differ in grey too."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
 
 
 def add_caption(figure: Figure, text: str) -> None:

@@ -73,9 +73,9 @@ def write_table(
     blocks = {"": [_texts(line, variants, best_policy=bool(known)) for line in lines]}
     if with_published:
         blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
-    caption = f"{_TITLES[number]}. {describe(rows)} Bold: the highest of a row."
-    picture = f"Table {number}. {_TITLES[number]}. {describe(rows)} Pale dots: seeds."
-    write(outputs, Table(f"Table {number}", caption, lines, blocks), lambda: draw_scores(rows, variants, picture))
+    caption = f"{_TITLES[number]}. {describe(rows)}"
+    table = Table(f"Table {number}", f"{caption} Bold: the highest of a row.", lines, blocks)
+    write(outputs, table, lambda: draw_scores(rows, variants, f"{table.name}. {caption} Pale dots: seeds."))
     if long is not None:
         write([long], Table("", "", _long(rows), {}))
 
