@@ -138,7 +138,6 @@ class DynamicsConfig(StageConfig):
     ensemble_members: int
     mechanism_width: int
     mechanism_epochs: int
-    mechanism_patience: int
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,6 @@ class RewardConfig(StageConfig):
 
     mechanism_width: int
     mechanism_epochs: int
-    mechanism_patience: int
 
 
 @dataclass(frozen=True)

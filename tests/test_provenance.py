@@ -71,9 +71,9 @@ def make(folder: Path, seed: int) -> Files:
     write_raw(files.raw, [raw_data(seed)])
     segment(TASK, SegmentConfig(4, 0.1, 0.2), files.raw, files.segments)
     rest = folder / "report.json", folder / "curve.csv"
-    train_dynamics(TASK, DynamicsConfig(2, 8, 1, 1), files.raw, files.dynamics, *rest)
-    train_reward(TASK, RewardConfig(8, 1, 1), files.raw, files.reward, *rest)
-    train_value(TASK, ValueConfig(2, 8, 1, 1, 0.9, 0.0), files.raw, files.value, *rest)
+    train_dynamics(TASK, DynamicsConfig(2, 8, 1), files.raw, files.dynamics, *rest)
+    train_reward(TASK, RewardConfig(8, 1), files.raw, files.reward, *rest)
+    train_value(TASK, ValueConfig(2, 8, 1, 0.9, 0.0), files.raw, files.value, *rest)
     train_values_of_plans(files)
     train_network(files)
     base.train(

@@ -29,7 +29,7 @@ from dmemm.training.mechanisms import fit_value
 from dmemm.training.train import gradient_step, new_state
 
 HORIZONS = {"umaze": 128, "medium": 256, "large": 384}  # steps of a plan in a maze, as for DMEMM and Diffuser
-VALUE = ValueConfig(1, 64, 20, 3, discount=0.997, termination_penalty=-100.0)  # members, width, epochs, patience
+VALUE = ValueConfig(1, 64, 20, discount=0.997, termination_penalty=-100.0)  # members, width, epochs
 TRAINING = TrainConfig(
     lambda_tr=0.0, lambda_rd=0.0, reward_loss=False, diffusion_steps=20, network="unet",
     mlp_width=0, mlp_blocks=0, unet_width=32, unet_mults=(1, 2, 4), train_steps=1, batch_size=32, learning_rate=1e-3,

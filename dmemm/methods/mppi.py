@@ -22,7 +22,7 @@ from dmemm.tasks import Task
 from dmemm.terminations import termination
 from dmemm.training.mechanisms import fit_dynamics, fit_reward
 
-_MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE = 5, 64, 20, 3
+_MEMBERS, _MODEL_WIDTH, _EPOCHS = 5, 64, 20
 _IMITATION_STEPS = 4000
 _AROUND_PRIOR = {"hopper": (0.1, 0.7)}  # `noise` and `kept`; elsewhere 0.05 and 0.2
 _TEMPERATURE = 0.3  # of the weights, relative to the standard deviation of the plans' returns
@@ -146,8 +146,8 @@ class Policy(base.Policy):
 
 def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble, RewardModel]:
     """Fit the ensemble by maximum likelihood and the reward model by least squares."""
-    dynamics, _ = fit_dynamics(task, raw, DynamicsConfig(_MEMBERS, _MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
-    reward, _ = fit_reward(task, raw, RewardConfig(_MODEL_WIDTH, _EPOCHS, _PATIENCE), seed)
+    dynamics, _ = fit_dynamics(task, raw, DynamicsConfig(_MEMBERS, _MODEL_WIDTH, _EPOCHS), seed)
+    reward, _ = fit_reward(task, raw, RewardConfig(_MODEL_WIDTH, _EPOCHS), seed)
     return dynamics, reward
 
 

@@ -94,7 +94,7 @@ class Mechanism(nn.Module):
         raise NotImplementedError
 
     def held_out_loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
-        """Return the loss that early stopping compares; shape as in `loss`."""
+        """Return the loss that the best epoch is chosen by; shape as in `loss`."""
         return self.loss(s, a, target)
 
 

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mechanisms")
     raw = linear_system()
     write_raw(folder / "raw.hdf5", [raw])
-    dynamics, reward = DynamicsConfig(3, 32, 30, 5), RewardConfig(32, 30, 5)
+    dynamics, reward = DynamicsConfig(3, 32, 30), RewardConfig(32, 30)
     train_dynamics(
         TASK,
         dynamics,
@@ -101,7 +101,7 @@ def test_reward_is_standardised(trained):
 
 def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
     folder, _ = trained
-    config = RewardConfig(32, 30, 5)
+    config = RewardConfig(32, 30)
     train_reward(
         TASK, config, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
     )
@@ -132,7 +132,7 @@ def test_the_ensemble_learns_only_from_transitions_whose_next_state_is_known():
     terminals = raw.timeouts & (np.arange(1000) < 500)
     following = np.where(terminals[:, None], raw.observations, raw.next_observations)
     raw = replace(raw, terminals=terminals, timeouts=raw.timeouts & ~terminals, next_observations=following)
-    _, figures = fit_dynamics(TASK, raw, DynamicsConfig(2, 8, 1, 1))
+    _, figures = fit_dynamics(TASK, raw, DynamicsConfig(2, 8, 1))
     assert figures["training_transitions"] + figures["held_out_transitions"] == 995
-    _, figures = fit_reward(TASK, raw, RewardConfig(8, 1, 1))
+    _, figures = fit_reward(TASK, raw, RewardConfig(8, 1))
     assert figures["training_transitions"] + figures["held_out_transitions"] == 1000

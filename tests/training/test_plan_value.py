@@ -47,7 +47,7 @@ def test_the_stage_is_the_same_again_and_its_file_is_whole(tmp_path):
     write_raw(tmp_path / "raw.hdf5", [raw_data(400)])
     segment(TASK, SegmentConfig(4, 0.1, 0.1), tmp_path / "raw.hdf5", tmp_path / "w.h5")
     value = [tmp_path / name for name in ("value.safetensors", "value.json", "value.csv")]
-    train_value(TASK, ValueConfig(2, 8, 2, 1, 0.9, -1.0), tmp_path / "raw.hdf5", *value)
+    train_value(TASK, ValueConfig(2, 8, 2, 0.9, -1.0), tmp_path / "raw.hdf5", *value)
 
     def run(name, task=TASK):
         files = {"output": tmp_path / f"{name}.safetensors", "report": tmp_path / f"{name}.json"}
