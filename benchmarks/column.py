@@ -51,18 +51,18 @@ def prepare(name: str, task: Task, params: Params, raw_path: Path, folder: Path)
     segment(task, SegmentConfig.resolve(params, task), raw_path, segments_path)
     yield None
     if "dynamics" in needed:
-        train_dynamics(task, DynamicsConfig.resolve(params, task), raw_path, *outputs("dynamics"))
+        train_dynamics(task, DynamicsConfig.resolve(params, task), 0, raw_path, *outputs("dynamics"))
         yield None
     if "reward" in needed:
-        train_reward(task, RewardConfig.resolve(params, task), raw_path, *outputs("reward"))
+        train_reward(task, RewardConfig.resolve(params, task), 0, raw_path, *outputs("reward"))
         yield None
     if "value" in needed:
-        train_value(task, ValueConfig.resolve(params, task), raw_path, *outputs("value"))
+        train_value(task, ValueConfig.resolve(params, task), 0, raw_path, *outputs("value"))
         yield None
     if "plan_value" in needed:
         output, report, curve = outputs("plan_value")
         train_plan_value(
-            task, PlanValueConfig.resolve(params, task), raw_path=raw_path, segments_path=segments_path,
+            task, PlanValueConfig.resolve(params, task), 0, raw_path=raw_path, segments_path=segments_path,
             value_path=outputs("value")[0], output=output, report=report, curve=curve,
         )  # fmt: skip
         yield None

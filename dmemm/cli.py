@@ -47,7 +47,10 @@ _READS = {
     "scores": ("score files, of `evaluate`", _SCORES),
     "consistency": ("files of `consistency`", _CONSISTENCY),
     "curves": ("losses during training, of `train`", f"results/curves/{_TASK}/dmemm/seed0.csv"),
-    "mechanisms": ("held-out losses of `dynamics`, `reward`, `value`, `plan-value`", f"results/dynamics/{_TASK}.csv"),
+    "mechanisms": (
+        "held-out losses of `dynamics`, `reward`, `value`, `plan-value`",
+        f"results/dynamics/{_TASK}/seed0.csv",
+    ),
     "records": ("gradient steps and time, of `train`", f"results/training/{_TASK}/dmemm/seed0.json"),
     "calibrations": ("scores of each setting, of `calibrate`", f"results/calibrate/dmemm/{_TASK}/seed0.json"),
     "tables": ("tables, of `table`", "results/table1.csv"),
@@ -74,12 +77,13 @@ def _stage(
     writes: Files,
     parameters: Sequence[str] = (),
     of_method: bool = False,
+    seeded: bool = False,
     example: str = "",
 ) -> argparse.ArgumentParser:
     """Add a subcommand that calls the function of the same name in `dmemm.stages`.
 
-    It takes a task if it has `parameters`, and a method and a seed if `of_method`. `optional` are inputs that only some
-    methods and tasks require; `example` are further arguments for the example in the help text.
+    It takes a task if it has `parameters`, a seed if `seeded`, and a method and a seed if `of_method`. `optional` are
+    inputs that only some methods and tasks require; `example` are further arguments for the example in the help text.
     """
     run = getattr(stages, name.replace("-", "_"))
     description = run.__doc__
@@ -95,8 +99,10 @@ def _stage(
         command += f" {_TASK}"
     if of_method:
         parser.add_argument("method", help=f"{', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")
+        command += " dmemm"
+    if of_method or seeded:
         parser.add_argument("seed", type=int, help="seed of all random numbers")
-        command += " dmemm 0"
+        command += " 0"
     lines = [f"{command} {example}".rstrip()]
     files: Files = {option: _READS[option] for option in (*reads, *optional)}
     for title, options in (("reads", files), ("writes", writes)):
@@ -131,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         weights = Path(_path(name.replace("-", "_")))
         _stage(
-            subcommands, name, parameters=config.parameters(),
+            subcommands, name, parameters=config.parameters(), seeded=True,
             reads=["raw", "segments", "value"] if name == "plan-value" else ["raw"],
             writes={"output": ("weights, safetensors", str(weights)),
                     "report": ("held-out errors, JSON", str(weights.with_suffix(".json"))),

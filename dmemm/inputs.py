@@ -11,10 +11,10 @@ PATHS = {
     "raw": "data/raw/{task}.hdf5",
     "statistics": "results/data/{task}.json",
     "segments": "data/segments/{task}.h5",
-    "dynamics": "results/dynamics/{task}.safetensors",
-    "reward": "results/reward/{task}.safetensors",
-    "value": "results/value/{task}.safetensors",
-    "plan_value": "results/plan_value/{task}.safetensors",
+    "dynamics": "results/dynamics/{task}/seed{seed}.safetensors",
+    "reward": "results/reward/{task}/seed{seed}.safetensors",
+    "value": "results/value/{task}/seed{seed}.safetensors",
+    "plan_value": "results/plan_value/{task}/seed{seed}.safetensors",
     "model": "results/models/{task}/{method}/seed{seed}.safetensors",
 }
 

@@ -82,7 +82,7 @@ def dynamics(arguments: argparse.Namespace) -> None:
     from dmemm.training.mechanisms import train_dynamics
 
     task, config = _resolve(arguments, DynamicsConfig)
-    train_dynamics(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
+    train_dynamics(task, config, arguments.seed, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
 def reward(arguments: argparse.Namespace) -> None:
@@ -90,7 +90,7 @@ def reward(arguments: argparse.Namespace) -> None:
     from dmemm.training.mechanisms import train_reward
 
     task, config = _resolve(arguments, RewardConfig)
-    train_reward(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
+    train_reward(task, config, arguments.seed, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
 def value(arguments: argparse.Namespace) -> None:
@@ -98,15 +98,16 @@ def value(arguments: argparse.Namespace) -> None:
     from dmemm.training.mechanisms import train_value
 
     task, config = _resolve(arguments, ValueConfig)
-    train_value(task, config, arguments.raw, arguments.output, arguments.report, arguments.curve)
+    train_value(task, config, arguments.seed, arguments.raw, arguments.output, arguments.report, arguments.curve)
 
 
 def plan_value(arguments: argparse.Namespace) -> None:
     """Train the value of noisy plans, Diffuser's guide."""
     from dmemm.training.plan_value import train_plan_value
 
+    task, config = _resolve(arguments, PlanValueConfig)
     train_plan_value(
-        *_resolve(arguments, PlanValueConfig),
+        task, config, arguments.seed,
         raw_path=arguments.raw, segments_path=arguments.segments, value_path=arguments.value,
         output=arguments.output, report=arguments.report, curve=arguments.curve,
     )  # fmt: skip

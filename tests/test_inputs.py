@@ -21,5 +21,5 @@ def test_each_input_has_its_place_in_the_pipeline() -> None:
     assert {field.name for field in fields(Inputs)} == set(PATHS)
     assert in_pipeline(["model", "plan_value"], "hopper-medium", "dmemm", 3) == Inputs(
         model=Path("results/models/hopper-medium/dmemm/seed3.safetensors"),
-        plan_value=Path("results/plan_value/hopper-medium.safetensors"),
+        plan_value=Path("results/plan_value/hopper-medium/seed3.safetensors"),
     )

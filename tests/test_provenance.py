@@ -71,9 +71,9 @@ def make(folder: Path, seed: int) -> Files:
     write_raw(files.raw, [raw_data(seed)])
     segment(TASK, SegmentConfig(4, 0.1, 0.2), files.raw, files.segments)
     rest = folder / "report.json", folder / "curve.csv"
-    train_dynamics(TASK, DynamicsConfig(2, 8, 1), files.raw, files.dynamics, *rest)
-    train_reward(TASK, RewardConfig(8, 1), files.raw, files.reward, *rest)
-    train_value(TASK, ValueConfig(2, 8, 1, 0.9, 0.0), files.raw, files.value, *rest)
+    train_dynamics(TASK, DynamicsConfig(2, 8, 1), 0, files.raw, files.dynamics, *rest)
+    train_reward(TASK, RewardConfig(8, 1), 0, files.raw, files.reward, *rest)
+    train_value(TASK, ValueConfig(2, 8, 1, 0.9, 0.0), 0, files.raw, files.value, *rest)
     train_values_of_plans(files)
     train_network(files)
     base.train(
@@ -86,7 +86,7 @@ def make(folder: Path, seed: int) -> Files:
 def train_values_of_plans(files: Files, **other: Path) -> None:
     paths = {"raw_path": files.raw, "segments_path": files.segments, "value_path": files.value} | other
     outputs = {"report": files.folder / "report.json", "curve": files.folder / "curve.csv"}
-    train_plan_value(TASK, PlanValueConfig(0.9, 0.0, 3, 2), **paths, output=files.plan_value, **outputs)
+    train_plan_value(TASK, PlanValueConfig(0.9, 0.0, 3, 2), 0, **paths, output=files.plan_value, **outputs)
 
 
 def train_network(files: Files, **other: Path) -> None:

@@ -22,17 +22,18 @@ _MECHANISMS = {
 _LINES = ("-", "--", ":")
 Curve = NDArray[np.void]
 Curves = Mapping[str, Mapping[str, Sequence[Curve]]]
-HeldOut = Mapping[tuple[str, str], Curve]
+HeldOut = Mapping[tuple[str, str], Sequence[Curve]]
 
 
 def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Draw each loss over the gradient steps: a row per task, a column per loss, a line per variant, mean over seeds.
 
-    The last columns show the held-out loss of the mechanisms.
+    The last columns show the held-out loss of the mechanisms, mean over seeds.
 
     Args:
         curves: the CSV files of `train`, at TASK/VARIANT/seedN.csv.
-        mechanisms: the CSV files of `dynamics`, `reward`, `value` and `plan-value`, at STAGE/TASK.csv.
+        mechanisms: the CSV files of `dynamics`, `reward`, `value` and `plan-value`, at
+            STAGE/TASK/seedN.csv.
         outputs: one file per format, chosen by suffix: .pdf or .png.
 
     Raises:
@@ -50,10 +51,20 @@ def _group(curves: Sequence[Path], mechanisms: Sequence[Path]) -> tuple[Curves, 
             raise UserError(f"{path}: the path does not name task and method; it must end with TASK/METHOD/FILE")
         task, variant = path.parts[-3:-1]
         tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
-        first, last = tasks[task][variant][0], tasks[task][variant][-1]
-        if len(first) != len(last):
-            raise UserError(f"{path}: {len(last)} rows, but other seeds have {len(first)}; train all seeds alike")
-    return tasks, {(path.stem, path.parent.name): _read(path, ("step", "held_out_loss")) for path in mechanisms}
+        _same_length(path, tasks[task][variant])
+    held_out: dict[tuple[str, str], list[Curve]] = {}
+    for path in mechanisms:
+        if len(path.parts) < 3:
+            raise UserError(f"{path}: the path does not name stage and task; it must end with STAGE/TASK/FILE")
+        stage, task = path.parts[-3:-1]
+        held_out.setdefault((task, stage), []).append(_read(path, ("step", "held_out_loss")))
+        _same_length(path, held_out[task, stage])
+    return tasks, held_out
+
+
+def _same_length(path: Path, seeds: Sequence[Curve]) -> None:
+    if len(seeds[0]) != len(seeds[-1]):
+        raise UserError(f"{path}: {len(seeds[-1])} rows, but other seeds have {len(seeds[0])}; train all seeds alike")
 
 
 def _read(path: Path, columns: Sequence[str]) -> Curve:
@@ -89,10 +100,11 @@ def _draw(tasks: Curves, held_out: HeldOut) -> Figure:
             axes.set_visible(bool(losses))
             _label(axes, label)
         for axes, (stage, name) in zip(row[len(_TERMS) :], _MECHANISMS.items(), strict=True):
-            curve = held_out.get((task, stage))
-            if curve is not None:
-                axes.plot(curve["step"], curve["held_out_loss"], color="black")
-            axes.set_visible(curve is not None)
+            seeds = held_out.get((task, stage), ())
+            if seeds:
+                losses = np.array([curve["held_out_loss"] for curve in seeds])
+                plot_band(axes, seeds[0]["step"], losses, color="black")
+            axes.set_visible(bool(seeds))
             _label(axes, f"{name}, held out")
         row[0].set_ylabel(task)
     handles = [Line2D([], [], label=variant, **styles[variant]) for variant in variants]

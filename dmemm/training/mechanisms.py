@@ -33,17 +33,23 @@ _EPISODES = 10  # from which V̂ holds out whole episodes, whose states share th
 _ROUNDS = 3  # of V̂'s fit
 
 
-def train_dynamics(task: Task, config: DynamicsConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
+def train_dynamics(
+    task: Task, config: DynamicsConfig, seed: int, raw_path: Path, output: Path, report: Path, curve: Path
+) -> None:
     """Run stage 3."""
-    _write(*fit_dynamics(task, read_raw(raw_path), config), task, output, report, curve)
+    _write(*fit_dynamics(task, read_raw(raw_path), config, seed), task, output, report, curve)
 
 
-def train_reward(task: Task, config: RewardConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
+def train_reward(
+    task: Task, config: RewardConfig, seed: int, raw_path: Path, output: Path, report: Path, curve: Path
+) -> None:
     """Run stage 4."""
-    _write(*fit_reward(task, read_raw(raw_path), config), task, output, report, curve)
+    _write(*fit_reward(task, read_raw(raw_path), config, seed), task, output, report, curve)
 
 
-def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, report: Path, curve: Path) -> None:
+def train_value(
+    task: Task, config: ValueConfig, seed: int, raw_path: Path, output: Path, report: Path, curve: Path
+) -> None:
     """Run stage 4 for V̂.
 
     Raises:
@@ -51,11 +57,11 @@ def train_value(task: Task, config: ValueConfig, raw_path: Path, output: Path, r
     """
     if task.has_goal:
         raise UserError(f"{task.name}: has a goal, which is in its plans; `value` is for tasks without one")
-    _write(*fit_value(task, read_raw(raw_path), config), task, output, report, curve)
+    _write(*fit_value(task, read_raw(raw_path), config, seed), task, output, report, curve)
 
 
 def fit_dynamics(
-    task: Task, raw: RawData, config: DynamicsConfig, seed: int = 0
+    task: Task, raw: RawData, config: DynamicsConfig, seed: int
 ) -> tuple[DynamicsEnsemble, dict[str, Any]]:
     """T̂ learns s' - s, by the likelihood of a Gaussian, where s' is known; returned with its report's figures."""
     known = torch.as_tensor(raw.has_successor)
@@ -63,19 +69,19 @@ def fit_dynamics(
     torch.manual_seed(seed)
     model = DynamicsEnsemble(s.shape[1], a.shape[1], config.ensemble_members, config.mechanism_width)
     model.header |= {"task": task.name, "data": raw.digest}
-    return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name}", seed)
+    return model, _fit(model, s, a, s_next - s, config, f"dynamics {task.name} seed {seed}", seed)
 
 
-def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int = 0) -> tuple[RewardModel, dict[str, Any]]:
+def fit_reward(task: Task, raw: RawData, config: RewardConfig, seed: int) -> tuple[RewardModel, dict[str, Any]]:
     """R̂ learns r by least squares; returned with its report's figures."""
     s, a, _, r = _normalised(raw, task)
     torch.manual_seed(seed)
     model = RewardModel(s.shape[1], a.shape[1], 1, config.mechanism_width)
     model.header |= {"task": task.name, "data": raw.digest}
-    return model, _fit(model, s, a, r, config, f"reward {task.name}", seed)
+    return model, _fit(model, s, a, r, config, f"reward {task.name} seed {seed}", seed)
 
 
-def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> tuple[ValueModel, dict[str, Any]]:
+def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int) -> tuple[ValueModel, dict[str, Any]]:
     """V̂ learns `returns_to_go` by least squares; returned with its report's figures.
 
     Where an episode is cut off, V̂ itself stands for the rest of the return (partial-episode bootstrapping, Pardo et
@@ -92,7 +98,7 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int = 0) -> t
         members = config.ensemble_members if turn == _ROUNDS - 1 else 1
         model = ValueModel(s.shape[1], 0, members, config.mechanism_width)
         target = torch.as_tensor(returns_to_go(raw, config.discount, config.termination_penalty, beyond))
-        name = f"value {task.name}, round {turn + 1} of {_ROUNDS}"
+        name = f"value {task.name} seed {seed}, round {turn + 1} of {_ROUNDS}"
         figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out, _VALUE_LEARNING_RATE)
         beyond = value_beyond(model, s_next[last])
     model.header |= {"task": task.name, "data": raw.digest}

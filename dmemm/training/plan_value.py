@@ -31,6 +31,7 @@ _ROWS = 20  # of the curve
 def train_plan_value(
     task: Task,
     config: PlanValueConfig,
+    seed: int,
     *,
     raw_path: Path,
     segments_path: Path,
@@ -51,7 +52,7 @@ def train_plan_value(
     segments.require(segments_path, raw, raw_path)
     same_data(value_path, value.header["data"], raw_path, raw.digest)
     targets = window_returns(task, raw, config, value)
-    model, rows = fit_plan_value(task, raw, segments, targets, config)
+    model, rows = fit_plan_value(task, raw, segments, targets, config, seed)
     model.save(output)
     write_curve(curve, [(step, noisy) for step, _, noisy in rows])
     steps, clean, noisy = rows[-1]
@@ -59,8 +60,8 @@ def train_plan_value(
     held_out = {"held_out_windows": int(segments.held_out.sum())}
     write_json(report, {"task": task.name, "loss": "mean squared error", **held_out, **figures})
     print(
-        f"plan-value {task.name}: held-out error {clean**0.5:.4f} of the return's deviation at clean plans, "
-        f"{noisy**0.5:.4f} over all levels of noise → {output}"
+        f"plan-value {task.name} seed {seed}: held-out error {clean**0.5:.4f} of the return's deviation at clean "
+        f"plans, {noisy**0.5:.4f} over all levels of noise → {output}"
     )
 
 
@@ -74,7 +75,7 @@ def window_returns(task: Task, raw: RawData, config: PlanValueConfig, value: Val
 
 
 def fit_plan_value(
-    task: Task, raw: RawData, segments: Segments, returns: Tensor, config: PlanValueConfig, seed: int = 0
+    task: Task, raw: RawData, segments: Segments, returns: Tensor, config: PlanValueConfig, seed: int
 ) -> tuple[PlanValue, list[tuple[int, float, float]]]:
     """Learn the returns (N,) of the windows by least squares, each noised to a random level.
 
@@ -126,7 +127,7 @@ def fit_plan_value(
 
     gradient_step = Captured(descend, generator)
     rows: list[tuple[int, float, float]] = []
-    for step in progress(range(1, steps + 1), f"plan-value {task.name}"):
+    for step in progress(range(1, steps + 1), f"plan-value {task.name} seed {seed}"):
         gradient_step()
         schedule.step()
         if step % max(1, steps // _ROWS) == 0 or step == steps:

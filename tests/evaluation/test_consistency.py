@@ -98,7 +98,7 @@ def stage(request, tmp_path_factory):
         for name in ["dynamics", "reward", *values]:
             files = ["--raw", "raw.h5", "--output", f"{name}.safetensors", "--report", f"{name}.json"]
             files += ["--curve", f"{name}.csv"]
-            assert main([name, task, *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
+            assert main([name, task, "0", *files, "--set", "mechanism_epochs=2", "mechanism_width=16"]) == 0
         files = ["--raw", "raw.h5", "--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
         files += ["--segments", "w.h5"]
         out = ["--output", "m.safetensors", "--curve", "c.csv", "--report", "t.json"]

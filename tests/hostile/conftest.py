@@ -33,10 +33,10 @@ _SCORES = "--scores e.json f.json"
 COMMANDS = {
     "download": "download pendulum --output raw.hdf5 --statistics s.json",
     "segment": "segment pendulum --raw raw.hdf5 --output w.h5",
-    "dynamics": f"dynamics pendulum {_MECHANISMS.format('dynamics')}",
-    "reward": f"reward pendulum {_MECHANISMS.format('reward')}",
-    "value": f"value pendulum {_MECHANISMS.format('value')}",
-    "plan-value": f"plan-value pendulum {_MECHANISMS.format('plan_value')} --segments w.h5 --value value.safetensors",
+    "dynamics": f"dynamics pendulum 0 {_MECHANISMS.format('dynamics')}",
+    "reward": f"reward pendulum 0 {_MECHANISMS.format('reward')}",
+    "value": f"value pendulum 0 {_MECHANISMS.format('value')}",
+    "plan-value": f"plan-value pendulum 0 {_MECHANISMS.format('plan_value')} --segments w.h5 --value value.safetensors",
     "train": "train pendulum dmemm 0 --raw raw.hdf5 --segments w.h5 --dynamics dynamics.safetensors"
     " --reward reward.safetensors --output m.safetensors --curve m.csv --report m.json",
     "rvs": "train pendulum rvs 0 --raw raw.hdf5 --output rvs.safetensors --curve rvs.csv --report rvs.json"
@@ -56,7 +56,7 @@ COMMANDS = {
     "intervals": f"intervals {_SCORES} --outputs t.csv",
     "training": f"training --records m.json n.json {_SCORES} --outputs t.csv",
     "figure": "figure --scores e.json --params lambda_tr=0.1 lambda_rd=0.1 --outputs t.png",
-    "curves": "curves --curves pendulum/dmemm/seed0.csv --mechanisms dynamics.csv --outputs t.png",
+    "curves": "curves --curves pendulum/dmemm/seed0.csv --mechanisms dynamics/pendulum/seed0.csv --outputs t.png",
     "study": "study --scores p.json --consistency q.json --outputs t.csv t.png",
     "guide": "guide --calibrations g.json --outputs t.csv",
     "consistency-table": "consistency-table --consistency c.json --outputs t.csv t.png",
@@ -146,7 +146,7 @@ def _imitate_iql(folder: Path) -> None:
 
 
 def _others(folder: Path) -> None:
-    """Of a second method, as the tables compare; a curve, a study and a table at their places."""
+    """Of a second method, as the tables compare; curves, a study and a table at their places."""
     for source, target, changes in (
         ("e", "f", {"variant": "diffuser"}),
         ("m", "n", {"variant": "diffuser"}),
@@ -155,8 +155,9 @@ def _others(folder: Path) -> None:
     ):
         shutil.copy2(folder / f"{source}.json", folder / f"{target}.json")
         edit_json(**changes)(folder / f"{target}.json")
-    (folder / "pendulum/dmemm").mkdir(parents=True)
-    shutil.copy2(folder / "m.csv", folder / "pendulum/dmemm/seed0.csv")
+    for source, target in (("m.csv", "pendulum/dmemm"), ("dynamics.csv", "dynamics/pendulum")):
+        (folder / target).mkdir(parents=True)
+        shutil.copy2(folder / source, folder / target / "seed0.csv")
     assert main(COMMANDS["table"].replace("t.csv t.md", "table1.csv").split()) == 0
 
 

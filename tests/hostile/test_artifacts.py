@@ -103,7 +103,7 @@ RECORDS = [
     Case("curves", "pendulum/dmemm/seed0.csv", binary, "seed0.csv: "),
     Case("curves", "pendulum/dmemm/seed0.csv", text("step,total,wdiff,tr,rd\n"), "seed0.csv: has no rows"),
     Case("curves", "pendulum/dmemm/seed0.csv", folder_instead, "seed0.csv: cannot read"),
-    Case("curves", "dynamics.csv", text("step\n1\n"), "dynamics.csv: no column held_out_loss"),
+    Case("curves", "dynamics/pendulum/seed0.csv", text("step\n1\n"), "seed0.csv: no column held_out_loss"),
     Case("study", "q.json", edit_json(variant=...), "q.json: 'variant' is a required property"),
     Case("study", "q.json", edit_json(model_error="small"), "q.json: model_error: 'small'"),
     Case("study", "q.json", half, "q.json: not valid JSON"),

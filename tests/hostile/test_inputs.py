@@ -165,6 +165,10 @@ def test_a_damaged_file_is_one_line_and_nothing_is_lost(
         (f"{COMMANDS['segment']} --set held_out=.nan", "held_out: nan is not of type 'number'"),
         (f"{COMMANDS['dynamics']} --set mechanism_epochs=2.0", "mechanism_epochs: 2.0 is not of type 'integer'"),
         ("curves --curves m.csv --mechanisms dynamics.csv --outputs t.png", "m.csv: the path does not name task"),
+        (
+            "curves --curves pendulum/dmemm/seed0.csv --mechanisms dynamics.csv --outputs t.png",
+            "dynamics.csv: the path does not name stage and task",
+        ),
     ],
 )
 def test_a_wrong_command_is_one_line_and_nothing_is_lost(

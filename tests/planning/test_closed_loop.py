@@ -84,8 +84,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = folder / "report.json", folder / "curve.csv"
     segment(TASK, SegmentConfig(16, 0.1, 0.1), folder / "raw.hdf5", folder / "segments.h5")
     dynamics = folder / "dynamics.safetensors"
-    train_dynamics(TASK, DynamicsConfig(3, 64, 15), folder / "raw.hdf5", dynamics, *report)
-    train_reward(TASK, RewardConfig(8, 1), folder / "raw.hdf5", folder / "reward.safetensors", *report)
+    train_dynamics(TASK, DynamicsConfig(3, 64, 15), 0, folder / "raw.hdf5", dynamics, *report)
+    train_reward(TASK, RewardConfig(8, 1), 0, folder / "raw.hdf5", folder / "reward.safetensors", *report)
     return folder
 
 

@@ -182,7 +182,7 @@ def test_only_mazes_with_random_goals_plan_with_another_tasks_networks(name, pro
     task = replace(TASK, name=name, protocol=protocol)
     monkeypatch.setattr(storage, "get_task", lambda _: task)
     found, _, inputs = storage.find_planner(name, "dmemm", 3)
-    assert found == task and inputs.dynamics == Path(f"results/dynamics/{folder}.safetensors")
+    assert found == task and inputs.dynamics == Path(f"results/dynamics/{folder}/seed3.safetensors")
     assert inputs.model == Path(f"results/models/{folder}/dmemm/seed3.safetensors")
 
 
@@ -197,8 +197,8 @@ def test_a_task_s_planner_has_what_guides_it_and_what_the_pipeline_has_made(tmp_
     assert found("diffuser").keys() == {"model", "plan_value"}
     assert found("dmemm").keys() >= {"model", "dynamics"}
     for name in ("dynamics", "reward", "value"):
-        (tmp_path / f"results/{name}").mkdir(parents=True)
-        (tmp_path / f"results/{name}/walk.safetensors").touch()
+        (tmp_path / f"results/{name}/walk").mkdir(parents=True)
+        (tmp_path / f"results/{name}/walk/seed0.safetensors").touch()
     # For the plans' `returns` and `transition_errors`.
     assert found("diffuser").keys() == {"model", "plan_value", "dynamics", "reward"}
     network = "results/models/walk/diffuser/seed0.safetensors"

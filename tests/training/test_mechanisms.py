@@ -40,13 +40,20 @@ def trained(tmp_path_factory):
     train_dynamics(
         TASK,
         dynamics,
+        0,
         folder / "raw.hdf5",
         folder / "dynamics.safetensors",
         folder / "dynamics.json",
         folder / "dynamics.csv",
     )
     train_reward(
-        TASK, reward, folder / "raw.hdf5", folder / "reward.safetensors", folder / "reward.json", folder / "reward.csv"
+        TASK,
+        reward,
+        0,
+        folder / "raw.hdf5",
+        folder / "reward.safetensors",
+        folder / "reward.json",
+        folder / "reward.csv",
     )
     return folder, raw
 
@@ -103,9 +110,13 @@ def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
     folder, _ = trained
     config = RewardConfig(32, 30)
     train_reward(
-        TASK, config, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
+        TASK, config, 0, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
     )
     assert (folder / "again.safetensors").read_bytes() == (folder / "reward.safetensors").read_bytes()
+    train_reward(
+        TASK, config, 1, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
+    )
+    assert (folder / "again.safetensors").read_bytes() != (folder / "reward.safetensors").read_bytes()
     with pytest.raises(UserError, match="holds RewardModel, but DynamicsEnsemble was expected"):
         load_mechanism(DynamicsEnsemble, folder / "reward.safetensors")
     (folder / "again.safetensors").write_bytes(b"\x80\x04pickle")
@@ -121,7 +132,7 @@ def test_the_mean_is_learned_as_by_least_squares_whatever_the_variance():
     (gradient,) = torch.autograd.grad(model.loss(s, a, target).sum(), target)
     mean, log_variance = model._gaussians(s, a)
     torch.testing.assert_close(gradient, (target - mean) / (7 * 3))
-    # Training stops by the likelihood itself.
+    # The best epoch is chosen by the likelihood itself.
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     expected = -(normal.log_prob(target) + 0.5 * np.log(2 * np.pi)).mean(dim=(1, 2))
     torch.testing.assert_close(model.held_out_loss(s, a, target), expected)
@@ -132,7 +143,7 @@ def test_the_ensemble_learns_only_from_transitions_whose_next_state_is_known():
     terminals = raw.timeouts & (np.arange(1000) < 500)
     following = np.where(terminals[:, None], raw.observations, raw.next_observations)
     raw = replace(raw, terminals=terminals, timeouts=raw.timeouts & ~terminals, next_observations=following)
-    _, figures = fit_dynamics(TASK, raw, DynamicsConfig(2, 8, 1))
+    _, figures = fit_dynamics(TASK, raw, DynamicsConfig(2, 8, 1), 0)
     assert figures["training_transitions"] + figures["held_out_transitions"] == 995
-    _, figures = fit_reward(TASK, raw, RewardConfig(8, 1))
+    _, figures = fit_reward(TASK, raw, RewardConfig(8, 1), 0)
     assert figures["training_transitions"] + figures["held_out_transitions"] == 1000

@@ -31,7 +31,7 @@ def test_a_known_function_of_a_plan_is_learned_at_all_levels_of_noise():
     segments = make_segments(raw, TASK, 4, 0.1, held_out=0.1)
     last = np.minimum(segments.starts + 3, segments.starts + segments.lengths - 1)
     returns = torch.as_tensor(raw.observations[segments.starts, 0] * 3 - raw.observations[last, 1])
-    model, rows = fit_plan_value(TASK, raw, segments, returns, PlanValueConfig(0.9, 0.0, 10, 1000))
+    model, rows = fit_plan_value(TASK, raw, segments, returns, PlanValueConfig(0.9, 0.0, 10, 1000), 0)
     assert rows[-1][0] == 1000 and len(rows) == 20
     clean, noisy = rows[-1][1:]
     # The first state is given at every level; of the last one's share, a tenth of the variance, noise hides a part.
@@ -47,17 +47,19 @@ def test_the_stage_is_the_same_again_and_its_file_is_whole(tmp_path):
     write_raw(tmp_path / "raw.hdf5", [raw_data(400)])
     segment(TASK, SegmentConfig(4, 0.1, 0.1), tmp_path / "raw.hdf5", tmp_path / "w.h5")
     value = [tmp_path / name for name in ("value.safetensors", "value.json", "value.csv")]
-    train_value(TASK, ValueConfig(2, 8, 2, 0.9, -1.0), tmp_path / "raw.hdf5", *value)
+    train_value(TASK, ValueConfig(2, 8, 2, 0.9, -1.0), 0, tmp_path / "raw.hdf5", *value)
 
-    def run(name, task=TASK):
+    def run(name, task=TASK, seed=0):
         files = {"output": tmp_path / f"{name}.safetensors", "report": tmp_path / f"{name}.json"}
         train_plan_value(
-            task, PlanValueConfig(0.9, -1.0, 5, 10), raw_path=tmp_path / "raw.hdf5", segments_path=tmp_path / "w.h5",
-            value_path=value[0], curve=tmp_path / f"{name}.csv", **files,
+            task, PlanValueConfig(0.9, -1.0, 5, 10), seed,
+            raw_path=tmp_path / "raw.hdf5", segments_path=tmp_path / "w.h5", value_path=value[0],
+            curve=tmp_path / f"{name}.csv", **files,
         )  # fmt: skip
         return files["output"]
 
     assert run("first").read_bytes() == run("again").read_bytes()
+    assert run("other", seed=1).read_bytes() != run("first").read_bytes()
     model = PlanValue.load(tmp_path / "first.safetensors", torch.device("cpu"))
     assert model(torch.zeros(7, 4, 3), torch.zeros(7)).shape == (7,)
     report = json.loads((tmp_path / "first.json").read_text())

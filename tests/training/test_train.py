@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
         for stage in ("dynamics", "reward"):
             files = ["--raw", "raw.h5", "--output", f"{stage}.safetensors", "--report", f"{stage}.json"]
             files += ["--curve", f"{stage}.csv"]
-            assert main([stage, "hopper-medium", *files, "--set", "mechanism_epochs=1", "mechanism_width=16"]) == 0
+            assert main([stage, "hopper-medium", "0", *files, "--set", "mechanism_epochs=1", "mechanism_width=16"]) == 0
     return path
 
 

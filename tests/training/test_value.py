@@ -57,7 +57,7 @@ def test_what_never_ends_is_worth_the_same_at_every_cut():
     """Reward 1 for ever: 1 / (1 - γ), though no episode is longer than 20 steps, a tenth of 1 / (1 - γ)."""
     rng = np.random.default_rng(0)
     raw = raw_data(rng.normal(size=(601, 2)), np.ones(600), np.zeros(600, bool), np.arange(600) % 20 == 19)
-    model, figures = fit_value(TASK, raw, ValueConfig(1, 16, 10, discount=0.995, termination_penalty=-100))
+    model, figures = fit_value(TASK, raw, ValueConfig(1, 16, 10, discount=0.995, termination_penalty=-100), 0)
     np.testing.assert_allclose(value_beyond(model, states_of(raw)), 200, rtol=1e-3)
     assert figures["held_out"] == "episodes"
 
@@ -75,7 +75,7 @@ def test_the_way_to_a_fall_and_what_follows_a_cut_are_learned():
     raw = raw_data([*states, [0]], rewards, terminals, timeouts)
     following = np.where(np.asarray(terminals), places, np.asarray(states)[:, 0] + 1)[:, None].astype(np.float32)
     raw = RawData(raw.observations, raw.actions, raw.rewards, raw.terminals, raw.timeouts, following, "own", "chain")
-    model, _ = fit_value(TASK, raw, ValueConfig(3, 32, 60, discount=0.9, termination_penalty=-20))
+    model, _ = fit_value(TASK, raw, ValueConfig(3, 32, 60, discount=0.9, termination_penalty=-20), 0)
     _, observations = fit_normalisers(raw, TASK)
     x = np.arange(places, dtype=np.float32)[:, None]
     expected = [sum(0.9**i for i in range(places - p)) - 20 * 0.9 ** (places - 1 - p) for p in range(places)]
@@ -105,13 +105,13 @@ def test_the_stage_writes_a_model_that_knows_no_action_and_is_for_tasks_without_
     write_raw(tmp_path / "raw.hdf5", [raw])
     files = [tmp_path / name for name in ("value.safetensors", "value.json", "value.csv")]
     config = ValueConfig(2, 8, 2, discount=0.9, termination_penalty=0)
-    train_value(TASK, config, tmp_path / "raw.hdf5", *files)
+    train_value(TASK, config, 0, tmp_path / "raw.hdf5", *files)
     model = load_mechanism(ValueModel, files[0])
     assert model(torch.zeros(2, 5, 3)).shape == (2, 5)
     report = json.loads(files[1].read_text())
     assert (report["held_out"], report["loss"]) == ("transitions", "mean squared error")  # of four episodes
     with pytest.raises(UserError, match="maze2d-umaze: has a goal"):
-        train_value(get_task("maze2d-umaze"), config, tmp_path / "raw.hdf5", *files)
+        train_value(get_task("maze2d-umaze"), config, 0, tmp_path / "raw.hdf5", *files)
 
 
 @pytest.mark.parametrize("value", ["discount=1", "discount=-0.1", "termination_penalty=1", "objective=q", "veto=-1"])

@@ -59,7 +59,9 @@ def stages(task: str) -> dict[str, Any]:
     def mechanism(name: str, *reads: str) -> list[str]:
         file = name.replace("-", "_")
         weights = str(of_pipeline.need(file))
-        stage(name, task, *common, *reads, "--output", weights, "--report", f"{file}.json", "--curve", f"{file}.csv")
+        stage(
+            name, task, "0", *common, *reads, "--output", weights, "--report", f"{file}.json", "--curve", f"{file}.csv"
+        )
         return [f"--{name}", weights]
 
     mechanisms = mechanism("dynamics") + mechanism("reward")

@@ -12,7 +12,7 @@ HOSTILE = ["a;b", "0;1", "$(touch x)", "`x`", "a b", "a'b", "a|b", "a\nb", "a&b"
 PATHS = [
     "data/raw/{task}.hdf5",
     "data/segments/{task}.h5",
-    "results/value/{task}.safetensors",
+    "results/value/{task}/seed{seed}.safetensors",
     "results/models/{task}/{method}/seed{seed}.safetensors",
     "results/eval/{method}/{task}/seed{seed}.json",
     "results/consistency/{method}/{task}/seed{seed}.json",

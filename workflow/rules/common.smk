@@ -114,7 +114,7 @@ def gather(what, tasks, methods=(None,), seeds=config["seeds"]):
         pattern.format(task=task, method=method, seed=seed): (stage, task, method)
         for task in tasks
         for method in methods
-        for seed in (seeds if "{seed}" in pattern else seeds[:1])
+        for seed in seeds
     }
 
 

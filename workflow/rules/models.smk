@@ -22,9 +22,9 @@ for stage, tasks in MECHANISM_STAGES.items():
             report=PATHS[stage].replace(".safetensors", ".json"),
             curve=PATHS[stage].replace(".safetensors", ".csv"),
         log:
-            f"logs/{stage}/{{task}}.log",
+            f"logs/{stage}/{{task}}/seed{{seed}}.log",
         benchmark:
-            f"logs/{stage}/{{task}}.tsv"
+            f"logs/{stage}/{{task}}/seed{{seed}}.tsv"
         wildcard_constraints:
             task=tasks,
         conda:
@@ -40,8 +40,8 @@ for stage, tasks in MECHANISM_STAGES.items():
             set=settings(stage),
             origin=origin(stage),
         shell:
-            "python -m dmemm {params.command:q} {wildcards.task} {params.files:q} --output {output.weights}"
-            " --report {output.report} --curve {output.curve} --set {params.set:q} > {log} 2>&1"
+            "python -m dmemm {params.command:q} {wildcards.task} {wildcards.seed} {params.files:q}"
+            " --output {output.weights} --report {output.report} --curve {output.curve} --set {params.set:q} > {log} 2>&1"
 
 
 rule train:
