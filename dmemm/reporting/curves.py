@@ -102,8 +102,8 @@ def _draw(tasks: Curves, held_out: HeldOut) -> Figure:
         for axes, (stage, name) in zip(row[len(_TERMS) :], _MECHANISMS.items(), strict=True):
             seeds = held_out.get((task, stage), ())
             if seeds:
-                losses = np.array([curve["held_out_loss"] for curve in seeds])
-                plot_band(axes, seeds[0]["step"], losses, color="black")
+                values = np.array([curve["held_out_loss"] for curve in seeds])
+                plot_band(axes, seeds[0]["step"], values, color="black")
             axes.set_visible(bool(seeds))
             _label(axes, f"{name}, held out")
         row[0].set_ylabel(task)
