@@ -44,27 +44,29 @@ def write_curves(curves: Sequence[Path], mechanisms: Sequence[Path], outputs: Se
 
 
 def _group(curves: Sequence[Path], mechanisms: Sequence[Path]) -> tuple[Curves, HeldOut]:
-    """Read the files; group the curves by task and variant, and the held-out losses by task and stage."""
-    tasks: dict[str, dict[str, list[Curve]]] = {}
-    for path in curves:
-        if len(path.parts) < 3:
-            raise UserError(f"{path}: the path does not name task and method; it must end with TASK/METHOD/FILE")
-        task, variant = path.parts[-3:-1]
-        tasks.setdefault(task, {}).setdefault(variant, []).append(_read(path, ("step", *_TERMS)))
-        _same_length(path, tasks[task][variant])
-    held_out: dict[tuple[str, str], list[Curve]] = {}
-    for path in mechanisms:
-        if len(path.parts) < 3:
-            raise UserError(f"{path}: the path does not name stage and task; it must end with STAGE/TASK/FILE")
-        stage, task = path.parts[-3:-1]
-        held_out.setdefault((task, stage), []).append(_read(path, ("step", "held_out_loss")))
-        _same_length(path, held_out[task, stage])
-    return tasks, held_out
+    """Read the files; group the curves by task and variant, and the held-out losses by stage and task."""
+    tasks: dict[str, dict[str, Sequence[Curve]]] = {}
+    for (task, variant), seeds in _read_seeds(curves, ("task", "method"), ("step", *_TERMS)).items():
+        tasks.setdefault(task, {})[variant] = seeds
+    return tasks, _read_seeds(mechanisms, ("stage", "task"), ("step", "held_out_loss"))
 
 
-def _same_length(path: Path, seeds: Sequence[Curve]) -> None:
-    if len(seeds[0]) != len(seeds[-1]):
-        raise UserError(f"{path}: {len(seeds[-1])} rows, but other seeds have {len(seeds[0])}; train all seeds alike")
+def _read_seeds(
+    paths: Sequence[Path], folders: tuple[str, str], columns: Sequence[str]
+) -> dict[tuple[str, str], list[Curve]]:
+    """Read CSV files and group them by the two folders that they are in, which messages call `folders`."""
+    found: dict[tuple[str, str], list[Curve]] = {}
+    for path in paths:
+        if len(path.parts) < 3:
+            place = "/".join(name.upper() for name in folders)
+            raise UserError(f"{path}: the path does not name {' and '.join(folders)}; it must end with {place}/FILE")
+        seeds = found.setdefault((path.parts[-3], path.parts[-2]), [])
+        seeds.append(_read(path, columns))
+        if len(seeds[-1]) != len(seeds[0]):
+            raise UserError(
+                f"{path}: {len(seeds[-1])} rows, but other seeds have {len(seeds[0])}; train all seeds alike"
+            )
+    return found
 
 
 def _read(path: Path, columns: Sequence[str]) -> Curve:
@@ -100,7 +102,7 @@ def _draw(tasks: Curves, held_out: HeldOut) -> Figure:
             axes.set_visible(bool(losses))
             _label(axes, label)
         for axes, (stage, name) in zip(row[len(_TERMS) :], _MECHANISMS.items(), strict=True):
-            seeds = held_out.get((task, stage), ())
+            seeds = held_out.get((stage, task), ())
             if seeds:
                 values = np.array([curve["held_out_loss"] for curve in seeds])
                 plot_band(axes, seeds[0]["step"], values, color="black")

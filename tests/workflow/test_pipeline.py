@@ -133,7 +133,11 @@ def test_one_planner_is_pulled_with_what_it_was_made_from(built, served, tmp_pat
     clone, target = built.clone(tmp_path / "clone"), "results/pictures/dmemm/hopper-medium-expert/seed0.png"
     pull, save = re.search(r"^(dvc pull results/.*)\n(python .*)$", PUBLISH, re.M).groups()
     clone.run("bash", "-c", pull)
-    assert [path.name for path in (clone.folder / "results/models").rglob("seed*")] == ["seed0.safetensors"]
+    results, task = clone.folder / "results", "hopper-medium-expert"
+    kinds, mechanisms = ("safetensors", "json", "csv"), ("dynamics", "reward", "value")
+    expected = {f"{stage}/{task}/seed0.{kind}" for stage in mechanisms for kind in kinds}
+    pulled = {path.relative_to(results).as_posix() for path in results.rglob("seed*")}
+    assert pulled == expected | {f"models/{task}/dmemm/seed0.safetensors"}
     assert clone.planned(target) == {"pictures": 1}
     clone.run("bash", "-c", save)
     actions = json.loads(clone.run("python", "-c", PLAN.format("planner")))
@@ -192,7 +196,7 @@ def test_damaged_data_are_named_and_nothing_made_of_them_counts_until_they_are_m
     raw.unlink()  # a link into the cache, maybe: never write through it
     raw.write_bytes(b"not HDF5")
     planned = built.planned("results/table1.csv")
-    assert planned["segment"] == 1 and planned["train"] == 2
+    assert planned["segment"] == planned["dynamics"] == 1 and planned["train"] == 2
     output = built.run("snakemake", "results/table1.csv", fails=True)
     assert "dmemm: data/raw/hopper-medium-expert.hdf5: " in output and "delete it" in output
     raw.unlink()

@@ -1,15 +1,12 @@
 # The phases of dvc.yaml: `snakemake all_train` makes every network that the tables need.
+MODELS = {name: expand(PATHS[name], task=tasks, seed=config["seeds"]) for name, tasks in NEEDED.items()}
 EVALUATED = BOTH | TABLES[3][1] | gather(SCORES, config["sensitivity_tasks"], ["dmemm", *POINTS])
 PHASES = {
     "download": expand(PATHS["raw"], task=ROWS),
     "segment": expand(PATHS["segments"], task=ROWS),
-    "dynamics": expand(PATHS["dynamics"], task=NEEDED["dynamics"], seed=config["seeds"]),
-    "reward": expand(PATHS["reward"], task=NEEDED["reward"], seed=config["seeds"]),
-    "value": [
-        path
-        for name in ("value", "plan_value")
-        for path in expand(PATHS[name], task=NEEDED[name], seed=config["seeds"])
-    ],
+    "dynamics": MODELS["dynamics"],
+    "reward": MODELS["reward"],
+    "value": MODELS["value"] + MODELS["plan_value"],
     "train": [*NETWORKS, *gather(RECORDS, ROWS, COLUMNS)],
     "evaluate": list(EVALUATED),
     "consistency": list(CONSISTENCY),
