@@ -19,13 +19,13 @@ PLANNERS = {name: method for name, method in METHODS.items() if method.is_planne
 
 @pytest.mark.parametrize(("text", "value"), [("3e-05", 3e-5), ("1e-4", 1e-4), (".5E1", 5.0), ("0.25", 0.25), ("2", 2)])
 def test_numbers_in_every_notation(text, value):
-    assert override(PARAMS, [f"alpha={text}"])["alpha"] == value
+    assert override(PARAMS, [f"lambda_guide={text}"])["lambda_guide"] == value
 
 
 @pytest.mark.parametrize("text", ["66484978252556e8673c638c4a3560c3", "1e", "nan1", "[1]", "{a: 1}", ""])
 def test_what_is_no_number_is_refused_for_one(text):
-    with pytest.raises(UserError, match="alpha"):
-        override(PARAMS, [f"alpha={text}"])
+    with pytest.raises(UserError, match="lambda_guide"):
+        override(PARAMS, [f"lambda_guide={text}"])
 
 
 @pytest.mark.parametrize(

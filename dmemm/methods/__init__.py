@@ -134,7 +134,7 @@ def get_method(name: str) -> Method:
             key, _, value = name.partition("=")
             return _planner(name, name, {key: _weight(value)})
         elif re.fullmatch(STUDY, name):
-            return _planner(name, name, {**_DIFFUSER, **_studied(*name.split("-", 1))})
+            return _planner(name, name, {**_DIFFUSER, "alpha": 0.0, **_studied(*name.split("-", 1))})
     except ValueError:
         pass
     raise UserError(f"{name}: unknown method; choose one of {', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")

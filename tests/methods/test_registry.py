@@ -37,7 +37,7 @@ def test_a_setting_of_the_study_is_diffuser_with_choices_of_output_and_loss(
     name: str, fixed: dict[str, str | float]
 ) -> None:
     method = get_method(name)
-    assert dict(method.fixed) == {**DIFFUSER, **fixed} and method.trained and method.is_planner
+    assert dict(method.fixed) == {**DIFFUSER, "alpha": 0.0, **fixed} and method.trained and method.is_planner
 
 
 @pytest.mark.parametrize(
