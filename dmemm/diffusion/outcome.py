@@ -39,7 +39,8 @@ class Outcome:
 
     def __call__(self, s: Tensor, a: Tensor) -> Tensor:
         """The objective of each plan, shape (batch,), for normalised s and a of shape (batch, horizon, ·)."""
-        over = None if self.ended is None else self.ended(s).cumsum(dim=-1)
+        # Detached, because a function of the user's may call NumPy.
+        over = None if self.ended is None else self.ended(s.detach()).cumsum(dim=-1)
         if self.objective == "value":
             assert self.value is not None
             values = self.value(s[:, 1:])

@@ -147,3 +147,11 @@ def test_with_a_rollout_a_plan_is_worth_no_more_than_the_states_that_its_actions
     # Predicted states count in the choice alone.
     planned = Guide(2, guide.outcome).gradient(tau, tau, torch.zeros(5))
     assert torch.equal(guide.gradient(tau, tau, torch.zeros(5)), planned) and (planned[:, 1:, 2:] != 0).any()
+
+
+def test_a_termination_function_may_call_numpy_while_it_guides():
+    _, value = models()
+    tau = plans()
+    by_numpy = Outcome("value", None, value, GAMMA, PENALTY, lambda s: torch.as_tensor(fallen(s.numpy())))
+    expected = Guide(2, Outcome("value", None, value, GAMMA, PENALTY, fallen)).gradient(tau, tau, torch.zeros(5))
+    assert torch.equal(Guide(2, by_numpy).gradient(tau, tau, torch.zeros(5)), expected)
