@@ -22,6 +22,21 @@ def test_numbers_in_every_notation(text, value):
     assert override(PARAMS, [f"lambda_guide={text}"])["lambda_guide"] == value
 
 
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        ([], (0, 30, 30)),
+        (["alpha=0.5"], (0.5, 0.5, 0.5)),
+        (["alpha.diffuser=2"], (2, 30, 30)),
+        (["alpha.others=7"], (0, 7, 7)),
+    ],
+)
+def test_diffuser_has_a_guidance_scale_of_its_own(assignments, expected):
+    params, task = override(PARAMS, assignments), get_task("hopper-medium")
+    methods = [get_method(name) for name in ("diffuser", "dmemm", "wo_modulation")]
+    assert tuple(EvaluateConfig.resolve(params, task, method).alpha for method in methods) == expected
+
+
 @pytest.mark.parametrize("text", ["66484978252556e8673c638c4a3560c3", "1e", "nan1", "[1]", "{a: 1}", ""])
 def test_what_is_no_number_is_refused_for_one(text):
     with pytest.raises(UserError, match="lambda_guide"):

@@ -24,8 +24,8 @@ class Guide:
     the mean over the plan's transitions, or their maximum if there is no objective.
 
     With `rollout`, the outcome by which candidates are chosen is the lower of two: that of the planned states, and that
-    of the states that T̂ predicts for the plan's actions. Guidance is by the planned states alone: through T̂, its
-    gradient takes three times as long and guides no better.
+    of the states that T̂ predicts for the plan's actions. Guidance is by the planned states alone: with a
+    gradient through T̂, a plan takes nearly twice as long and is no better (docs/results/study.md).
 
     Attributes:
         action_dim: size of a.

@@ -134,6 +134,7 @@ def get_method(name: str) -> Method:
             key, _, value = name.partition("=")
             return _planner(name, name, {key: _weight(value)})
         elif re.fullmatch(STUDY, name):
+            # Not guided, so that only the training differs.
             return _planner(name, name, {**_DIFFUSER, "alpha": 0.0, **_studied(*name.split("-", 1))})
     except ValueError:
         pass
