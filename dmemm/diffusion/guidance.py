@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dmemm.config import EvaluateConfig
 from dmemm.diffusion.model import DiffusionModel
-from dmemm.diffusion.outcome import Outcome
+from dmemm.diffusion.outcome import Familiarity, Outcome
 from dmemm.models.mechanisms import DynamicsEnsemble
 from dmemm.models.plan_value import PlanValue
 
@@ -21,7 +21,7 @@ class Guide:
 
     The objective is the expected outcome of a plan plus λ Σ_t log T̂(s_{t+1} | s_t, a_t). Its gradient is the g of
     eq. 13. The candidate with the largest objective minus `veto` times its transition error is chosen. This error is
-    the mean over the plan's transitions, or their maximum if there is no objective.
+    the mean over the plan's transitions.
 
     With `rollout`, the outcome by which candidates are chosen is the lower of two: that of the planned states, and that
     of the states that T̂ predicts for the plan's actions. Guidance is by the planned states alone: with a
@@ -29,8 +29,7 @@ class Guide:
 
     Attributes:
         action_dim: size of a.
-        outcome: expected outcome of a clean plan. None with `plan_value`, and in tasks with a goal, where the goal is
-            part of the plan.
+        outcome: expected outcome of a clean plan, or with a goal how well T̂ knows its places. May be None.
         dynamics: T̂. May be None if λ and `veto` are 0 and `rollout` is False.
         lambda_guide: λ.
         veto: weight of the transition error in the choice.
@@ -39,7 +38,7 @@ class Guide:
     """
 
     action_dim: int
-    outcome: Outcome | None = None
+    outcome: Outcome | Familiarity | None = None
     dynamics: DynamicsEnsemble | None = None
     lambda_guide: float = 0.0
     veto: float = 0.0
@@ -65,14 +64,11 @@ class Guide:
 
     def merit(self, tau: Tensor) -> Tensor:
         """Return the objective minus the veto of clean plans, by which candidates are ranked, shape (batch,)."""
+        value = self.objective(tau)
         if self.veto == 0:
-            return self.objective(tau)
+            return value
         assert self.dynamics is not None
-        errors = transition_errors(tau, self.action_dim, self.dynamics)
-        if self.steers:
-            return self.objective(tau) - self.veto * errors.mean(dim=-1)
-        # A plan through a wall has one impossible step among hundreds, which hardly moves their mean.
-        return -self.veto * errors.amax(dim=-1)
+        return value - self.veto * transition_errors(tau, self.action_dim, self.dynamics).mean(dim=-1)
 
     def gradient(self, sample: Tensor, tau: Tensor, k: Tensor) -> Tensor:
         """The g of eq. 13, of the shape of `tau`.

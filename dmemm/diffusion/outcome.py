@@ -1,4 +1,4 @@
-"""What a plan is expected to bring: three of the four objectives of planning (docs/method.md)."""
+"""What a plan is worth: the objectives of planning (docs/method.md), without the value of noisy plans."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmemm.models.mechanisms import RewardModel, ValueModel
+from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
+
+_REACH = 0.2  # distance from the data, in their standard deviations, at which a place costs a plan 1/2
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,25 @@ class Outcome:
         assert self.value is not None
         powers = self.discount ** torch.arange(gains.shape[1], device=gains.device)
         return (gains * powers).sum(dim=-1) / self.value.target_scale
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """The objective of clean plans with a goal: -½ weight Σ_t ‖(p_t - p̂_t) / 0.2‖², which keeps plans near the data.
+
+    p_t is the place in s_t, its first `goal_dim` entries, and p̂_t the nearest place in the data. Where no data are, T̂
+    is no guide: its members agree on free motion through a wall, which no data cross.
+
+    Attributes:
+        dynamics: T̂, with the places of its data.
+        weight: of the objective.
+    """
+
+    dynamics: DynamicsEnsemble
+    weight: float = 1.0
+
+    def __call__(self, s: Tensor, a: Tensor) -> Tensor:
+        """The objective of each plan, shape (batch,), for normalised s of shape (batch, horizon, ·)."""
+        places = s[..., : self.dynamics.visited.shape[1]]
+        away = (places - self.dynamics.nearest(places)) / _REACH
+        return -self.weight / 2 * away.square().sum(dim=(-1, -2))

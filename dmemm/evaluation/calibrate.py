@@ -85,14 +85,12 @@ def settings(task: Task, config: CalibrateConfig) -> dict[tuple[tuple[str, Any],
 
 def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
     """Yield the knobs without effect: those of guidance if nothing guides, those of selection if there is one plan."""
-    nothing_to_follow = task.has_goal and setting.lambda_guide == 0
+    nothing_to_follow = task.has_goal and setting.lambda_guide == 0 and setting.veto == 0
     if nothing_to_follow:
-        yield "alpha"
-        if setting.veto == 0:
-            yield "candidates"
+        yield from ("alpha", "candidates")
     if nothing_to_follow or setting.alpha == 0:
         yield "t_stopgrad"
-    if setting.candidates == 1:
+    if setting.candidates == 1 and not (task.has_goal and setting.alpha > 0):
         yield "veto"
     if setting.candidates == 1 and setting.alpha == 0:
         yield "lambda_guide"

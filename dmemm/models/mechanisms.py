@@ -1,10 +1,12 @@
 """The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value ensemble V̂(s)."""
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,6 +60,7 @@ class Mechanism(nn.Module):
             (`data`) of its raw data.
     """
 
+    sizes = ("observation_dim", "action_dim", "members", "width")  # the arguments that a file's header has
     target_mean: Tensor
     target_scale: Tensor
 
@@ -102,11 +105,35 @@ class DynamicsEnsemble(Mechanism):
     """T̂(s, a): Gaussians over the next state, each member N(s + mean_m(s, a), var_m(s, a)).
 
     All states and actions are in the normalised units of the diffusion model.
+
+    Attributes:
+        visited: places of the data, normalised, (n, goal_dim), which `nearest` searches; empty in tasks without a goal.
     """
 
-    def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
+    sizes = (*Mechanism.sizes, "visited")
+    visited: Tensor
+
+    def __init__(
+        self, observation_dim: int, action_dim: int, members: int, width: int, visited: tuple[int, int] = (0, 0)
+    ) -> None:
         """Build the ensemble."""
         super().__init__(observation_dim, action_dim, observation_dim, members, width, outputs_per_target=2)
+        self.remember(torch.zeros(*visited))
+
+    def remember(self, visited: Tensor) -> None:
+        """Set `visited`."""
+        self.header["visited"] = list(visited.shape)
+        self.register_buffer("visited", visited)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.visited.numpy(force=True))
+
+    def nearest(self, places: Tensor) -> Tensor:
+        """The one of `visited` that is nearest to each place, of the shape of `places`, (..., goal_dim)."""
+        flat = places.reshape(-1, places.shape[-1]).numpy(force=True)
+        _, index = self._tree.query(flat, workers=torch.get_num_threads())
+        return self.visited[torch.as_tensor(index, device=self.visited.device)].view_as(places)
 
     def _gaussians(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised mean and log-variance of the change of state, each (members, n, observation_dim)."""
@@ -250,8 +277,7 @@ def load_mechanism(kind: type[AnyMechanism], path: Path) -> AnyMechanism:
     """
     tensors, header = load_artifact(path, kind.__name__)
     with rebuilding(path):
-        sizes = {name: header[name] for name in ("observation_dim", "action_dim", "members", "width")}
-        model = kind(**sizes)
+        model = kind(**{name: header[name] for name in kind.sizes})
         model.header |= {"task": header["task"], "data": header["data"]}
         model.load_state_dict(tensors)
     return model.requires_grad_(False).eval().to(choose_device())

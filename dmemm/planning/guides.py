@@ -3,7 +3,7 @@
 from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import Guide
 from dmemm.diffusion.model import DiffusionModel
-from dmemm.diffusion.outcome import Outcome
+from dmemm.diffusion.outcome import Familiarity, Outcome
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
@@ -35,7 +35,13 @@ def make_guide(
             raise UserError(f"--{stage}: {needs} it; give the weights that `dmemm {stage}` wrote")
     action_dim = model.action_dim
     if task.has_goal:  # the data's reward knows its own goals only
-        return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto)
+        familiarity = None
+        if config.veto > 0:
+            assert dynamics is not None
+            if dynamics.visited.shape[1] != task.goal_dim:
+                raise UserError(f"--dynamics: has no places of {task.name}'s data; run `dmemm dynamics` again")
+            familiarity = Familiarity(dynamics, config.veto)
+        return Guide(action_dim, familiarity, dynamics, config.lambda_guide, config.veto)
     if config.objective == "plan_value":
         assert plan_value is not None
         theirs, ours = (

@@ -29,6 +29,7 @@ _LEARNING_RATE = 2e-2
 _VALUE_LEARNING_RATE = 1e-2
 _HELD_OUT = 0.1  # share of the transitions that no member is trained on
 _HELD_OUT_MAX = 10_000
+_VISITED = 100_000  # places that T̂ keeps at most, spread evenly over the data
 _EPISODES = 10  # from which V̂ holds out whole episodes, whose states share their returns
 _ROUNDS = 3  # of V̂'s fit
 
@@ -37,7 +38,12 @@ def train_dynamics(
     task: Task, config: DynamicsConfig, seed: int, raw_path: Path, output: Path, report: Path, curve: Path
 ) -> None:
     """Run stage 3."""
-    _write(*fit_dynamics(task, read_raw(raw_path), config, seed), task, output, report, curve)
+    raw = read_raw(raw_path)
+    model, figures = fit_dynamics(task, raw, config, seed)
+    if task.has_goal:  # where plans are to keep to the places that T̂ knows
+        states = _normalised(raw, task)[0]
+        model.remember(states[:: math.ceil(len(states) / _VISITED), : task.goal_dim].clone())
+    _write(model, figures, task, output, report, curve)
 
 
 def train_reward(

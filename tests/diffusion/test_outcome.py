@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dmemm.diffusion.guidance import Guide, transition_errors
-from dmemm.diffusion.outcome import Outcome
+from dmemm.diffusion.outcome import Familiarity, Outcome
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
 
@@ -106,11 +106,11 @@ def test_the_veto_takes_the_transition_error_off_and_steers_nothing():
     outcome = Outcome("value", None, value)
     plain, guide = Guide(2, outcome), Guide(2, outcome, dynamics, veto=0.7)
     torch.testing.assert_close(transition_errors(tau, 2, dynamics), torch.tensor(errors).double())
-    mean, worst = (torch.tensor([reduce(each) for each in errors]).double() for reduce in (fmean, max))
+    mean = torch.tensor([fmean(each) for each in errors]).double()
     torch.testing.assert_close(guide.merit(tau), plain.objective(tau) - 0.7 * mean)
     assert torch.equal(guide.gradient(tau, tau, torch.zeros(5)), plain.gradient(tau, tau, torch.zeros(5)))
     only = Guide(2, dynamics=dynamics, veto=0.7)
-    torch.testing.assert_close(only.merit(tau), -0.7 * worst)  # nothing else chooses
+    torch.testing.assert_close(only.merit(tau), -0.7 * mean)  # nothing else chooses
     assert only.chooses and not only.steers and not Guide(2).chooses
 
 
@@ -155,3 +155,28 @@ def test_a_termination_function_may_call_numpy_while_it_guides():
     by_numpy = Outcome("value", None, value, GAMMA, PENALTY, lambda s: torch.as_tensor(fallen(s.numpy())))
     expected = Guide(2, Outcome("value", None, value, GAMMA, PENALTY, fallen)).gradient(tau, tau, torch.zeros(5))
     assert torch.equal(Guide(2, by_numpy).gradient(tau, tau, torch.zeros(5)), expected)
+
+
+def test_with_a_goal_plans_are_drawn_to_the_nearest_places_of_the_data():
+    dynamics = DynamicsEnsemble(3, 2, 4, 16).double().requires_grad_(False)
+    tau = plans()
+    torch.manual_seed(3)
+    visited = torch.randn(7, 2).double()
+    dynamics.remember(visited)
+    guide = Guide(2, Familiarity(dynamics, 0.7))
+
+    def literal(x):
+        worth = []
+        for plan in x:
+            squares = [min(((state[2:4] - place) ** 2).sum() for place in visited) for state in plan]
+            worth.append(-0.7 / 2 * sum(squares) / 0.2**2)
+        return torch.stack(worth)
+
+    torch.testing.assert_close(guide.objective(tau), literal(tau))
+    assert guide.merit(tau).argmax() == literal(tau).argmax() and guide.steers and guide.chooses
+    gradient = guide.gradient(tau, tau, torch.zeros(5))
+    x = tau.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(literal(x).sum(), x)
+    torch.testing.assert_close(gradient, expected)
+    closer = tau + 0.01 * gradient  # a quarter of the way to the nearest places
+    torch.testing.assert_close(guide.objective(closer), guide.objective(tau) * (1 - 0.01 * 0.7 / 0.04) ** 2)

@@ -75,6 +75,7 @@ def test_settings_that_are_shown_alike_plan_alike(task: Task) -> None:
     model.set_normaliser(Normaliser(*(np.full(6, x, np.float32) for x in (0, 1, -3, 3))))
     models = DynamicsEnsemble(4, 2, 2, 8), RewardModel(4, 2, 1, 8), ValueModel(4, 0, 1, 8)
     dynamics, reward, value = (one.requires_grad_(False) for one in models)
+    dynamics.remember(torch.randn(9, 2))
     grid = {
         "objective": ["reward", "value"], "model_rollout": [False, True], "veto": [0.0, 50.0], "candidates": [1, 8],
         "alpha": [0.0, 5.0], "lambda_guide": [0.0, 5.0], "t_stopgrad": [0, 2],

@@ -148,6 +148,11 @@ def test_what_the_objective_needs_is_asked_for_but_not_with_a_goal(changes, with
         assert planner(4, without=without, **changes).candidates == 4
 
 
+def test_a_transition_ensemble_without_places_cannot_guide_to_a_goal():
+    with pytest.raises(UserError, match="--dynamics: has no places of maze2d-umaze's data; run `dmemm dynamics` again"):
+        planner(1, veto=0.5)
+
+
 def test_a_value_of_other_plans_is_refused():
     made = planner(1, task=OWN, objective="plan_value")
     made.plan_value.header["diffusion_steps"] = 5

@@ -14,6 +14,7 @@ from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, load_mechanism
 from dmemm.tasks import get_task
+from dmemm.training import mechanisms
 from dmemm.training.mechanisms import fit_dynamics, fit_reward, train_dynamics, train_reward
 
 TASK = get_task("hopper-medium")
@@ -147,3 +148,20 @@ def test_the_ensemble_learns_only_from_transitions_whose_next_state_is_known():
     assert figures["training_transitions"] + figures["held_out_transitions"] == 995
     _, figures = fit_reward(TASK, raw, RewardConfig(8, 1), 0)
     assert figures["training_transitions"] + figures["held_out_transitions"] == 1000
+
+
+def test_with_a_goal_the_ensemble_keeps_the_places_of_its_data(tmp_path, monkeypatch):
+    task, raw = replace(TASK, goal_dim=2), linear_system(500)
+    write_raw(tmp_path / "raw.hdf5", [raw])
+    monkeypatch.setattr(mechanisms, "_VISITED", 200)
+    files = [tmp_path / name for name in ("raw.hdf5", "dynamics.safetensors", "dynamics.json", "dynamics.csv")]
+    train_dynamics(task, DynamicsConfig(2, 8, 1), 0, *files)
+    model = load_mechanism(DynamicsEnsemble, files[1])
+    places = fit_normalisers(raw, task)[1].normalise(raw.observations)[::3, :2]
+    np.testing.assert_array_equal(model.visited, places)
+    asked = torch.as_tensor(places[[7, 40]] + 1e-4)
+    np.testing.assert_array_equal(model.nearest(asked[:, None]), places[[7, 40]][:, None])
+
+
+def test_without_a_goal_the_ensemble_keeps_no_places(trained):
+    assert load_mechanism(DynamicsEnsemble, trained[0] / "dynamics.safetensors").visited.numel() == 0
