@@ -60,7 +60,7 @@ class Mechanism(nn.Module):
             (`data`) of its raw data.
     """
 
-    sizes = ("observation_dim", "action_dim", "members", "width")  # the arguments that a file's header has
+    sizes: tuple[str, ...] = ("observation_dim", "action_dim", "members", "width")  # arguments that a file's header has
     target_mean: Tensor
     target_scale: Tensor
 
