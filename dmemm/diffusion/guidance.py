@@ -29,7 +29,7 @@ class Guide:
 
     Attributes:
         action_dim: size of a.
-        outcome: expected outcome of a clean plan, or with a goal how well T̂ knows its places. May be None.
+        outcome: expected outcome of a clean plan; with a goal, how near it stays to the data. None with `plan_value`.
         dynamics: T̂. May be None if λ and `veto` are 0 and `rollout` is False.
         lambda_guide: λ.
         veto: weight of the transition error in the choice.
