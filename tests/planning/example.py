@@ -29,9 +29,11 @@ TASK = get_task("maze2d-umaze")
 OWN = Task("walk", "Walk-v0", 20, 0.0, 1.0, {})
 
 
-def planner(candidates, seed=0, task=TASK, without=(), **changes):
+def planner(candidates, seed=0, task=TASK, without=(), places=None, **changes):
     torch.manual_seed(1)
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
+    if places is not None:
+        dynamics.remember(places)
     config = EvaluateConfig(
         **{"objective": "reward", "model_rollout": False, "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
            "alpha": 0.1, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3,

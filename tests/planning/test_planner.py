@@ -153,6 +153,25 @@ def test_a_transition_ensemble_without_places_cannot_guide_to_a_goal():
         planner(1, veto=0.5)
 
 
+def test_with_a_goal_guidance_and_choice_keep_plans_near_the_places_of_the_data(monkeypatch):
+    places = torch.tensor([[0.4, -0.6], [-1.0, 0.3], [1.2, 1.1]])
+
+    def away(candidates, alpha):
+        made = planner(candidates, places=places, lambda_guide=0.0, veto=1.0, alpha=alpha)
+        monkeypatch.setattr(made.model, "estimate", lambda tau, k, values: tau)  # an untrained network ignores τ
+        plans = made.plan(np.zeros((20, 4), np.float32), np.ones((20, 2), np.float32))
+        at = (torch.as_tensor(plans.states[..., :2]) - made.model.center[2:4]) / made.model.scale[2:4]
+        squares = torch.cdist(at, places).amin(dim=-1).square().sum(dim=-1)
+        return squares.mean(), squares, plans.values
+
+    free, _, _ = away(1, 0.0)
+    chosen, squares, values = away(8, 0.0)
+    guided, _, _ = away(1, 30.0)
+    assert chosen < free and guided < 0.7 * free
+    # The merit also counts the transition error, which is smaller here by far.
+    assert np.corrcoef(squares, values)[0, 1] < -0.9
+
+
 def test_a_value_of_other_plans_is_refused():
     made = planner(1, task=OWN, objective="plan_value")
     made.plan_value.header["diffusion_steps"] = 5
