@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 
-_REACH = 0.2  # distance from the data, in their standard deviations, at which a place costs a plan 1/2
+_REACH = 0.2  # distance from the data at which a place costs a plan 1/2; normalised data span [-1, 1]
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
         yield from ("alpha", "candidates")
     if nothing_to_follow or setting.alpha == 0:
         yield "t_stopgrad"
-    if setting.candidates == 1 and not (task.has_goal and setting.alpha > 0):
+    steered = task.has_goal and setting.alpha > 0 and not nothing_to_follow  # by the veto
+    if setting.candidates == 1 and not steered:
         yield "veto"
     if setting.candidates == 1 and setting.alpha == 0:
         yield "lambda_guide"

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
@@ -124,6 +125,7 @@ class DynamicsEnsemble(Mechanism):
         """Set `visited`."""
         self.header["visited"] = list(visited.shape)
         self.register_buffer("visited", visited)
+        self.__dict__.pop("_tree", None)  # of other places
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -131,7 +133,8 @@ class DynamicsEnsemble(Mechanism):
 
     def nearest(self, places: Tensor) -> Tensor:
         """The one of `visited` that is nearest to each place, of the shape of `places`, (..., goal_dim)."""
-        flat = places.reshape(-1, places.shape[-1]).numpy(force=True)
+        # A place that is not finite has a nearest one, too: its plan is refused where every plan is checked.
+        flat = np.nan_to_num(places.reshape(-1, places.shape[-1]).numpy(force=True))
         _, index = self._tree.query(flat, workers=torch.get_num_threads())
         return self.visited[torch.as_tensor(index, device=self.visited.device)].view_as(places)
 

@@ -75,6 +75,13 @@ def test_a_plan_that_is_not_finite_is_never_returned():
         made.plan(np.zeros((2, 4)), np.zeros((2, 2)))
 
 
+def test_nor_while_the_places_of_the_data_guide(monkeypatch):
+    made = planner(1, places=torch.zeros(3, 2), lambda_guide=0.0, veto=1.0)
+    monkeypatch.setattr(made.model, "estimate", lambda tau, k, values: tau * torch.nan)
+    with pytest.raises(UserError, match="the plan from observation 0 is not finite"):
+        made.plan(np.zeros((2, 4)), np.zeros((2, 2)))
+
+
 def test_acting_follows_a_plan_and_replans_each_environment_in_its_own_time():
     made, goals = planner(1), np.zeros((2, 2), np.float32)
     observations = np.ones((2, 4), np.float32)

@@ -161,6 +161,8 @@ def test_with_a_goal_the_ensemble_keeps_the_places_of_its_data(tmp_path, monkeyp
     np.testing.assert_array_equal(model.visited, places)
     asked = torch.as_tensor(places[[7, 40]] + 1e-4)
     np.testing.assert_array_equal(model.nearest(asked[:, None]), places[[7, 40]][:, None])
+    model.remember(asked[:1])
+    np.testing.assert_array_equal(model.nearest(asked), asked[[0, 0]])
 
 
 def test_without_a_goal_the_ensemble_keeps_no_places(trained):
