@@ -19,7 +19,7 @@ from dmemm.models.plan_value import PlanValue
 class Guide:
     """The objective that guides the sampling of plans and ranks the candidates.
 
-    The objective is the outcome of a plan, or with a goal its nearness to the data, plus λ Σ_t log T̂(s_{t+1} | s_t, a_t).
+    The objective is the outcome of a plan, with a goal its nearness to the data, plus λ Σ_t log T̂(s_{t+1} | s_t, a_t).
     Its gradient is the g of eq. 13. The candidate with the largest objective minus `veto` times its transition error is
     chosen. This error is the mean over the plan's transitions.
 
