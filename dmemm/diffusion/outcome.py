@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
+from dmemm.models.mechanisms import RewardModel, ValueModel
 
 _REACH = 0.2  # distance from the data at which a place costs a plan 1/2; normalised data span [-1, 1]
 
@@ -73,15 +76,26 @@ class Familiarity:
     is no guide: its members agree on free motion through a wall, which no data cross.
 
     Attributes:
-        dynamics: T̂, with the places of its data.
+        visited: the places of the data, normalised, shape (n, goal_dim).
         weight: of the objective.
     """
 
-    dynamics: DynamicsEnsemble
+    visited: Tensor
     weight: float = 1.0
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.visited.numpy(force=True))
+
+    def nearest(self, places: Tensor) -> Tensor:
+        """The one of `visited` that is nearest to each place, of the shape of `places`, (..., goal_dim)."""
+        # A place that is not finite has a nearest one, too: its plan is refused where every plan is checked.
+        flat = np.nan_to_num(places.reshape(-1, places.shape[-1]).numpy(force=True))
+        _, index = self._tree.query(flat, workers=torch.get_num_threads())
+        return self.visited[torch.as_tensor(index, device=self.visited.device)].view_as(places)
 
     def __call__(self, s: Tensor, a: Tensor) -> Tensor:
         """The objective of each plan, shape (batch,), for normalised s of shape (batch, horizon, ·)."""
-        places = s[..., : self.dynamics.visited.shape[1]]
-        away = (places - self.dynamics.nearest(places)) / _REACH
+        places = s[..., : self.visited.shape[1]]
+        away = (places - self.nearest(places)) / _REACH
         return -self.weight / 2 * away.square().sum(dim=(-1, -2))

@@ -88,10 +88,10 @@ def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
     nothing_to_follow = task.has_goal and setting.lambda_guide == 0 and setting.veto == 0
     if nothing_to_follow:
         yield from ("alpha", "candidates")
-    if nothing_to_follow or setting.alpha == 0:
+    unguided = nothing_to_follow or setting.alpha == 0
+    if unguided:
         yield "t_stopgrad"
-    steered = task.has_goal and setting.alpha > 0 and not nothing_to_follow  # by the veto
-    if setting.candidates == 1 and not steered:
+    if setting.candidates == 1 and (unguided or not task.has_goal):  # with a goal, the veto guides, too
         yield "veto"
     if setting.candidates == 1 and setting.alpha == 0:
         yield "lambda_guide"

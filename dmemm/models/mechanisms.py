@@ -1,13 +1,10 @@
 """The environment's mechanisms: the transition ensemble T̂(s, a), the reward model R̂(s, a), the value ensemble V̂(s)."""
 
 import math
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,7 +105,7 @@ class DynamicsEnsemble(Mechanism):
     All states and actions are in the normalised units of the diffusion model.
 
     Attributes:
-        visited: places of the data, normalised, (n, goal_dim), which `nearest` searches; empty in tasks without a goal.
+        visited: places of the data, normalised, (n, goal_dim); empty in tasks without a goal.
     """
 
     sizes = (*Mechanism.sizes, "visited")
@@ -125,18 +122,6 @@ class DynamicsEnsemble(Mechanism):
         """Set `visited`."""
         self.header["visited"] = list(visited.shape)
         self.register_buffer("visited", visited)
-        self.__dict__.pop("_tree", None)  # of other places
-
-    @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(self.visited.numpy(force=True))
-
-    def nearest(self, places: Tensor) -> Tensor:
-        """The one of `visited` that is nearest to each place, of the shape of `places`, (..., goal_dim)."""
-        # A place that is not finite has a nearest one, too: its plan is refused where every plan is checked.
-        flat = np.nan_to_num(places.reshape(-1, places.shape[-1]).numpy(force=True))
-        _, index = self._tree.query(flat, workers=torch.get_num_threads())
-        return self.visited[torch.as_tensor(index, device=self.visited.device)].view_as(places)
 
     def _gaussians(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised mean and log-variance of the change of state, each (members, n, observation_dim)."""

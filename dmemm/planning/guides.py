@@ -40,7 +40,7 @@ def make_guide(
             assert dynamics is not None
             if dynamics.visited.shape[1] != task.goal_dim:
                 raise UserError(f"--dynamics: has no places of {task.name}'s data; run `dmemm dynamics` again")
-            familiarity = Familiarity(dynamics, config.veto)
+            familiarity = Familiarity(dynamics.visited, config.veto)
         return Guide(action_dim, familiarity, dynamics, config.lambda_guide, config.veto)
     if config.objective == "plan_value":
         assert plan_value is not None

@@ -41,8 +41,9 @@ def train_dynamics(
     raw = read_raw(raw_path)
     model, figures = fit_dynamics(task, raw, config, seed)
     if task.has_goal:  # where plans are to keep to the places that T̂ knows
-        states = _normalised(raw, task)[0]
-        model.remember(states[:: math.ceil(len(states) / _VISITED), : task.goal_dim].clone())
+        some = raw.observations[:: math.ceil(len(raw.observations) / _VISITED)]
+        _, normaliser = fit_normalisers(raw, task)
+        model.remember(torch.as_tensor(normaliser.normalise(some)[:, : task.goal_dim]))
     _write(model, figures, task, output, report, curve)
 
 
