@@ -1,6 +1,5 @@
 """Checkpoints: a killed training goes on where it was and ends with the weights of an unbroken one."""
 
-import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from dmemm.errors import UserError
 from dmemm.models.storage import load_weights, save_weights
-from dmemm.source import parsed, program
+from dmemm.source import program, sources
 
 _ROOT = Path(__file__).resolve().parents[2]  # of the package
 
@@ -32,33 +31,9 @@ def fingerprint(settings: Mapping[str, Any], files: Iterable[Path | None], modul
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             except OSError as error:
                 raise UserError(f"{path}: cannot read it ({error.strerror}); run the stage that makes it") from error
-    for _, source in sorted(imported(module).items()):
-        digest.update(program(*source).encode())
+    for name in sources(module, root=_ROOT):
+        digest.update(program(_ROOT / name).encode())
     return digest.hexdigest()
-
-
-def imported(module: str) -> dict[Path, tuple[str, ast.Module]]:
-    """Return a module's own file and the package's files that it imports, directly or indirectly: path → `parsed`.
-
-    The files are found by parsing, not in `sys.modules`, where other code may have loaded more modules.
-    """
-    found: dict[Path, tuple[str, ast.Module]] = {}
-    names = [module]
-    while names:
-        package, *rest = names.pop().split(".")
-        if package != "dmemm":
-            continue
-        base = _ROOT.joinpath(package, *rest)
-        path = next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-        if path is None or path in found:  # the name of no module, but of something in one
-            continue
-        found[path] = parsed(path)
-        for node in ast.walk(found[path][1]):
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
 
 
 @dataclass

@@ -10,8 +10,9 @@ import pytest
 
 from dmemm.errors import UserError
 from dmemm.methods import METHODS
+from dmemm.source import FRONT, sources
 from workflow import code, pipeline
-from workflow.code import FRONT, digest, sources
+from workflow.code import digest
 
 from ..checkout import ROOT
 
