@@ -103,6 +103,11 @@ class Planner:
         if seed is not None:
             self.generator.manual_seed(seed)
 
+    @property
+    def following(self) -> Plans | None:
+        """The plans that `act` follows, one for each environment; None before its first call."""
+        return None if self._active is None else self._active.plans
+
     def plan(self, observations: Array, goals: Array | None = None) -> Plans:
         """Plan from each observation.
 
