@@ -49,32 +49,39 @@ def pictures(
     animation: Path,
     page: Path,
 ) -> None:
-    """Run the stage: draw the first plans of a few episodes beside the rollouts, a plan's denoising, an animation.
+    """Run the stage: draw plans beside what happened, candidates from noise to clean, and an animated episode.
 
     `page` shows the three together and needs no other file. If nothing can be rendered (no EGL, no OSMesa), robots are
     drawn as curves of their states.
     """
     planner = load_planner(task, config, seed, inputs)
     observations, goals = starts(task, seed)
-    planned = planner.plan(observations, goals).states
-    planner.reset(seed)
-    paths = run_episodes(task, planner, episodes=_EPISODES, seed=seed).states
     levels = candidates(planner, observations[:1], None if goals is None else goals[:1], seed)
+    plans, path = episode(planner, seed)
     title = f"{task.name}, {method.name}, seed {seed}"
     with style.context("default"):
         shown = evenly(levels, _LEVELS)
         if task.is_maze:
             assert goals is not None
+            planner.reset(seed)
+            planned = planner.plan(observations, goals).states
+            planner.reset(seed)
+            paths = run_episodes(task, planner, episodes=_EPISODES, seed=seed).states
             _save(mazes.panels(task, planned, paths, goals, title), output)
             _save(mazes.denoising(task, shown, title), denoising)
-            write(mazes.animate(task, levels, *episode(planner, seed), goals[0]), animation)
+            write(mazes.animate(task, levels, plans, path, goals[0]), animation)
         else:
-            frames = robots.rendered(task, planned[0]), robots.rendered(task, paths[0][: len(planned[0])])
-            _save(robots.strip(frames, planned[0], paths[0], title), output)
+            steps, *states = robots.ahead(plans, path, min(config.replan_every, len(plans[0])))
+            images = [image for each in states if (image := robots.rendered(task, each)) is not None]
+            if len(images) == len(states):
+                _save(robots.strip(steps, images, title), output)
+                write(robots.animate(images), animation)
+            else:
+                _save(robots.curves(states, title), output)
+                write(robots.animate_curves(steps, states), animation)
             _save(robots.curves([level[0] for level in shown], title), denoising)
-            write(robots.animate(frames, planned[0], paths[0]), animation)
     sections = {
-        "Plans, and the paths taken": (output, "png"),
+        "Plans, and what happened": (output, "png"),
         "An episode": (animation, "gif"),
         "One plan, from noise to clean": (denoising, "png"),
     }

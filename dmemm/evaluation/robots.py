@@ -1,4 +1,4 @@
-"""Pictures of a robot, rendered where that is possible: a plan beside what happened; else curves of the states."""
+"""Pictures of a robot: the ends of its plans beside the states that followed, rendered where that is possible."""
 
 import os
 import sys
@@ -15,11 +15,31 @@ from dmemm.evaluation.animation import Animation, evenly
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
+Images = NDArray[np.uint8]
 
-_FRAMES = 8  # of a strip
+_STEPS, _FRAMES = 240, 60  # of an animated episode: shown steps, frames at most
+_STRIP = 8  # frames of a strip
+_LABELS = "planned", "happened"
 
 
-def rendered(task: Task, states: Array) -> NDArray[np.uint8] | None:
+def ahead(plans: Sequence[Array], path: Array, replan_every: int) -> tuple[list[int], Array, Array]:
+    """Return what plans end in, and what the episode was in at that time.
+
+    Args:
+        plans: states of the plan at each step, each (horizon, Ds).
+        path: states passed through, shape (steps + 1, Ds).
+        replan_every: steps between new plans.
+
+    Returns:
+        Steps (n), the planned states (n, Ds) and those that followed (n, Ds).
+    """
+    last = len(plans[0]) - 1
+    made = evenly(range(0, max(1, min(len(path), _STEPS) - last), replan_every), _FRAMES)
+    steps = [min(t + last, len(path) - 1) for t in made]
+    return steps, np.stack([plans[t][-1] for t in made]), path[steps]
+
+
+def rendered(task: Task, states: Array) -> Images | None:
     """Render a robot in the given states, shape (n, height, width, 3); return None if nothing can be rendered."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
@@ -40,24 +60,18 @@ def rendered(task: Task, states: Array) -> NDArray[np.uint8] | None:
         return None
 
 
-def strip(
-    frames: tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None], plan: Array, path: Array, title: str
-) -> Figure:
-    """Draw frames of the plan above those of the rollout, or curves of their states."""
-    planned, happened = frames
-    if planned is None or happened is None:
-        return curves([plan, path[: len(plan)]], title)
-    count = min(len(planned), len(happened))
-    chosen = evenly(range(count), _FRAMES)
+def strip(steps: Sequence[int], images: Sequence[Images], title: str) -> Figure:
+    """Draw some images of what was planned above those of what happened."""
+    chosen = evenly(range(len(steps)), _STRIP)
     figure = Figure(figsize=(1.6 * len(chosen), 3.6), layout="constrained")
     rows = figure.subplots(2, len(chosen), squeeze=False)
-    for row, images, label in zip(rows, (planned, happened), ("plan", "rollout"), strict=True):
-        for axes, t in zip(row, chosen, strict=True):
-            axes.imshow(images[t])
+    for row, those, label in zip(rows, images, _LABELS, strict=True):
+        for axes, i in zip(row, chosen, strict=True):
+            axes.imshow(those[i])
             axes.set_xticks([])
             axes.set_yticks([])
-            if label == "plan":
-                axes.set_title(f"step {t}", fontsize=8)
+            if label == _LABELS[0]:
+                axes.set_title(f"step {steps[i]}", fontsize=8)
         row[0].set_ylabel(label)
     figure.suptitle(title)
     return figure
@@ -73,29 +87,33 @@ def curves(states: Sequence[Array], title: str) -> Figure:
     return figure
 
 
-def animate(frames: tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None], plan: Array, path: Array) -> Animation:
-    """Show the frames of a plan beside those of the rollout, or draw curves of their states."""
-    planned, happened = frames
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.set_title("plan")
-    right.set_title("rollout")
-    if planned is None or happened is None:
-        count = min(len(plan), len(path))
-        lines = [axes.plot(values[:count]) for axes, values in ((left, plan), (right, path))]
+def animate(images: Sequence[Images]) -> Animation:
+    """Show images of what was planned beside those of what happened."""
+    figure = Figure(figsize=(5, 2.8), layout="constrained")
+    shown = []
+    for axes, those, label in zip(figure.subplots(1, 2), images, _LABELS, strict=True):
+        axes.set_title(label)
+        axes.set_axis_off()
+        shown.append((axes.imshow(those[0]), those))
 
-        def draw(t: int) -> None:
-            for group, values in zip(lines, (plan, path), strict=True):
-                for line, column in zip(group, values.T, strict=True):
-                    line.set_data(np.arange(t + 1), column[: t + 1])
-    else:
-        count = min(len(planned), len(happened))
-        for axes in (left, right):
-            axes.set_axis_off()
-        images = left.imshow(planned[0]), right.imshow(happened[0])
+    def draw(frame: int) -> None:
+        for image, those in shown:
+            image.set_data(those[frame])
 
-        def draw(t: int) -> None:
-            images[0].set_data(planned[t])
-            images[1].set_data(happened[t])
+    return figure, draw, len(images[0])
 
-    return figure, draw, count
+
+def animate_curves(steps: Sequence[int], states: Sequence[Array]) -> Animation:
+    """Draw the entries of planned states (n, Ds) beside those of the states that followed, as time passes."""
+    figure = Figure(figsize=(5, 2.8), layout="constrained")
+    drawn = []
+    for axes, those, label in zip(figure.subplots(1, 2, sharey=True), states, _LABELS, strict=True):
+        axes.set_title(label)
+        axes.set_xlabel("step")
+        drawn += list(zip(axes.plot(steps, those, linewidth=0.8), those.T, strict=True))
+
+    def draw(frame: int) -> None:
+        for line, values in drawn:
+            line.set_data(steps[: frame + 1], values[: frame + 1])
+
+    return figure, draw, len(steps)

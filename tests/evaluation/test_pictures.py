@@ -1,10 +1,11 @@
 """Pictures of an episode: the plans that are drawn are those that were made and followed."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dmemm.envs import GOAL_RADIUS
-from dmemm.evaluation import mazes
+from dmemm.evaluation import mazes, robots
 from dmemm.evaluation.animation import evenly, write
 from dmemm.evaluation.pictures import candidates, episode, starts
 from tests.planning.example import TASK, planner
@@ -50,3 +51,16 @@ def test_the_animation_ends_soon_after_the_goal_is_reached(tmp_path):
 def test_evenly_keeps_both_ends_and_never_repeats():
     assert evenly(range(10), 4) == [0, 3, 6, 9]
     assert evenly(range(3), 8) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("replan_every", [1, 3])
+def test_a_robot_s_planned_state_is_shown_beside_the_state_of_its_time(replan_every):
+    path = np.arange(101.0)[:, None]
+    made = np.arange(100) // replan_every * replan_every  # when the plan followed at each step was made
+    plans = [path[t] + np.arange(8)[:, None] for t in made]  # they come true
+    steps, planned, happened = robots.ahead(plans, path, replan_every)
+    assert np.array_equal(planned, happened) and np.array_equal(planned[:, 0], steps)
+    assert steps[0] == 7 and 100 - replan_every < steps[-1] <= 100
+    # An episode that is over before its first plan.
+    steps, planned, happened = robots.ahead(plans[:3], path[:4], replan_every)
+    assert (steps, planned.tolist(), happened.tolist()) == ([3], [[7.0]], [[3.0]])
