@@ -105,7 +105,7 @@ class Planner:
 
     @property
     def following(self) -> Plans | None:
-        """The plans that `act` follows, one for each environment; None before its first call."""
+        """The plans that `act` follows, one for each environment, until its next call; None before the first one."""
         return None if self._active is None else self._active.plans
 
     def plan(self, observations: Array, goals: Array | None = None) -> Plans:
