@@ -22,9 +22,7 @@ def write(animation: Animation, output: Path) -> None:
         draw(frame)
         canvas.draw()
         figure.set_layout_engine("none")  # keep the first frame's layout: computing it is slower than drawing a frame
-        frames.append(
-            Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64)
-        )
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
     duration = [66] * (len(frames) - 1) + [1500]  # milliseconds
     with replacing(output) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
