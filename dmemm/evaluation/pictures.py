@@ -72,13 +72,14 @@ def pictures(
             write(mazes.animate(task, levels, plans, path, goals[0]), animation)
         else:
             steps, *states = robots.ahead(plans, path, min(config.replan_every, len(plans[0])))
-            images = [image for each in states if (image := robots.rendered(task, each)) is not None]
-            if len(images) == len(states):
-                _save(robots.strip(steps, images, title), output)
-                write(robots.animate(images), animation)
-            else:
+            frames = robots.rendered(task, np.concatenate(states))
+            if frames is None:
                 _save(robots.curves(states, title), output)
                 write(robots.animate_curves(steps, states), animation)
+            else:
+                images = np.split(frames, len(states))
+                _save(robots.strip(steps, images, title), output)
+                write(robots.animate(images), animation)
             _save(robots.curves([level[0] for level in shown], title), denoising)
     sections = {
         "Plans, and what happened": (output, "png"),
