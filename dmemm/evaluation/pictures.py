@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dmemm.config import EvaluateConfig
-from dmemm.diffusion.guidance import sample_plans
 from dmemm.envs import make_env
 from dmemm.evaluation import mazes, robots
 from dmemm.evaluation.animation import evenly, write
@@ -113,10 +112,9 @@ def candidates(planner: Planner, observations: Array, goals: Array | None, seed:
     """
     planner.reset(seed)
     steps: list[Any] = []
-    model, guide = planner.model, planner.guide
-    known = planner.known(observations, goals).repeat_interleave(planner.candidates, dim=0)
-    sample_plans(model, guide, known, planner.config, planner.generator, trace=steps.append)
-    order = guide.merit(steps[-1]).argsort(descending=True, stable=True)
+    model = planner.model
+    _, merit = planner.draw(planner.known(observations, goals), trace=steps.append)
+    order = merit[0].argsort(descending=True, stable=True)
     return [(step[order] * model.scale + model.center).cpu().numpy()[..., model.action_dim :] for step in steps]
 
 

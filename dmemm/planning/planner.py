@@ -1,5 +1,6 @@
 """Planning for a batch of observations: draw several candidates for each and take the best one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,14 +148,11 @@ class Planner:
         start = None
         if previous is not None:
             start = (torch.as_tensor(previous, device=self._device) - model.center) / model.scale
-            start = start.repeat_interleave(self.candidates, dim=0)
-        repeated = values.repeat_interleave(self.candidates, dim=0)
-        tau = sample_plans(model, self.guide, repeated, self.config, self.generator, start)
+        tau, merit = self.draw(values, start)
         with torch.no_grad():
-            merit = self.guide.merit(tau).view(batch, self.candidates)
             best = merit.argmax(dim=1)
             row = torch.arange(batch, device=self._device)
-            tau = tau.view(batch, self.candidates, model.horizon, -1)[row, best]
+            tau = tau[row, best]
             returns, errors = self._expected(tau)
             plans = (tau * model.scale + model.center).cpu().numpy()
         wrong = np.flatnonzero(~np.isfinite(plans).all(axis=(1, 2)))
@@ -163,6 +161,28 @@ class Planner:
         self.plans_made += batch
         chosen = merit[row, best].cpu().numpy()
         return Plans(plans[..., :action_dim], plans[..., action_dim:], chosen, returns, errors)
+
+    def draw(
+        self, values: Tensor, previous: Tensor | None = None, trace: Callable[[Tensor], object] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the candidates of each observation.
+
+        Args:
+            values: normalised plans that hold what is known, shape (batch, horizon, dim), from `known`.
+            previous: normalised plans to start from, of the same shape, as in `sample_plans`.
+            trace: as in `sample_plans`.
+
+        Returns:
+            The candidates, normalised, shape (batch, candidates, horizon, dim), and their merits, shape (batch,
+            candidates), of which the largest is chosen.
+        """
+        count = self.candidates
+        start = None if previous is None else previous.repeat_interleave(count, dim=0)
+        repeated = values.repeat_interleave(count, dim=0)
+        tau = sample_plans(self.model, self.guide, repeated, self.config, self.generator, start, trace)
+        with torch.no_grad():
+            merit = self.guide.merit(tau)
+        return tau.unflatten(0, (-1, count)), merit.view(-1, count)
 
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
         """Return the next action of each environment. Environments must keep their order from call to call.

@@ -109,9 +109,9 @@ def test_a_warm_start_gives_the_rest_of_the_plan_to_those_that_had_one(monkeypat
     given = []
     real = planner_module.sample_plans
 
-    def spy(model, guide, values, config, generator, previous=None):
+    def spy(model, guide, values, config, generator, previous, trace):
         given.append((len(values), previous))
-        return real(model, guide, values, config, generator, previous)
+        return real(model, guide, values, config, generator, previous, trace)
 
     monkeypatch.setattr(planner_module, "sample_plans", spy)
     made, observations, goals = planner(1, warm_start=2), np.ones((3, 4), np.float32), np.zeros((3, 2), np.float32)
