@@ -14,7 +14,7 @@ from dmemm.tasks import Task
 Params = Mapping[str, Any]
 
 # A goal is in the plan, so nothing is maximised.
-_WITHOUT_A_GOAL = ("objective", "model_rollout", "discount", "termination_penalty")
+_WITHOUT_A_GOAL = ("objective", "model_rollout", "discount", "termination_penalty", "guide_limit")
 _MODELS = {"reward": ("reward",), "return": ("reward", "value"), "value": ("value",), "plan_value": ("plan_value",)}
 
 
@@ -205,6 +205,7 @@ class EvaluateConfig(StageConfig):
     termination_penalty: float
     veto: float
     alpha: float
+    guide_limit: float
     lambda_guide: float
     episodes: int
     candidates: int

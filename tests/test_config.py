@@ -175,7 +175,7 @@ def test_with_a_goal_nothing_is_read_of_what_is_maximised():
     config = EvaluateConfig.resolve(PARAMS, without)
     assert config.read_for(without) == dataclasses.asdict(config)
     assert set(EvaluateConfig.parameters()) - set(EvaluateConfig.resolve(PARAMS, with_goal).read_for(with_goal)) == {
-        "objective", "model_rollout", "discount", "termination_penalty",
+        "objective", "model_rollout", "discount", "termination_penalty", "guide_limit",
     }  # fmt: skip
     for kind in (SegmentConfig, TrainConfig):
         assert set(kind.resolve(PARAMS, with_goal).read_for(with_goal)) == set(kind.parameters())

@@ -42,7 +42,7 @@ TRAIN = TrainConfig(
     first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform",
 )  # fmt: skip
 PLAN = EvaluateConfig(
-    objective="value", model_rollout=False, discount=0.9, termination_penalty=0.0, veto=1.0, alpha=0.1,
+    objective="value", model_rollout=False, discount=0.9, termination_penalty=0.0, veto=1.0, alpha=0.1, guide_limit=1.0,
     lambda_guide=0.1, episodes=1, candidates=2, replan_every=1, t_stopgrad=0, sampling_steps=0, warm_start=0,
     execute="actions",
 )  # fmt: skip

@@ -38,8 +38,8 @@ TRAINING = TrainConfig(
 )  # fmt: skip
 PLANNING = EvaluateConfig(
     objective="value", model_rollout=False, discount=VALUE.discount, termination_penalty=VALUE.termination_penalty,
-    veto=0.0, alpha=0.001, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1, sampling_steps=0,
-    warm_start=0, execute="actions",
+    veto=0.0, alpha=0.001, guide_limit=1.0, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1,
+    sampling_steps=0, warm_start=0, execute="actions",
 )  # fmt: skip
 
 

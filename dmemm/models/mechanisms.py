@@ -225,7 +225,17 @@ class ValueModel(_Scalar):
 
     It has several members because plans are chosen by it: the best of many candidates is often one that a single
     network overestimates.
+
+    Attributes:
+        between_episodes: share of the target's variance that the episode explains; a scalar in [0, 1].
     """
+
+    between_episodes: Tensor
+
+    def __init__(self, observation_dim: int, action_dim: int, members: int, width: int) -> None:
+        """Build the model; `action_dim` is 0."""
+        super().__init__(observation_dim, action_dim, members, width)
+        self.register_buffer("between_episodes", torch.zeros(()))
 
     def forward(self, s: Tensor) -> Tensor:
         """Return a pessimistic value of each state: the members' mean minus their standard deviation.

@@ -109,7 +109,22 @@ def fit_value(task: Task, raw: RawData, config: ValueConfig, seed: int) -> tuple
         figures = _fit(model, s, s[:, :0], target[:, None].float(), config, name, seed, held_out, _VALUE_LEARNING_RATE)
         beyond = value_beyond(model, s_next[last])
     model.header |= {"task": task.name, "data": raw.digest}
-    return model, {"held_out": "transitions" if held_out is None else "episodes", "rounds": _ROUNDS, **figures}
+    model.between_episodes.fill_(between_episodes(target.numpy(), slices))
+    share = round(float(model.between_episodes), 4)
+    kind = "transitions" if held_out is None else "episodes"
+    return model, {"held_out": kind, "rounds": _ROUNDS, "between_episodes": share, **figures}
+
+
+def between_episodes(values: NDArray[np.float64], slices: NDArray[np.int64]) -> float:
+    """The share of the values' variance that the episode explains, 1 - (variance within episodes) / variance.
+
+    Args:
+        values: shape (N,).
+        slices: shape (episodes, 2), where each episode starts and ends.
+    """
+    within = sum(float(np.square(values[a:b] - values[a:b].mean()).sum()) for a, b in slices)
+    total = float(np.square(values - values.mean()).sum())
+    return 1 - within / total if total > 0 else 0.0
 
 
 def value_beyond(model: ValueModel, s: Tensor) -> NDArray[np.float64]:
@@ -234,7 +249,10 @@ def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, 
     write_curve(curve, [(steps * epoch, value) for epoch, value in enumerate(figures.pop("curve"), start=1)])
     write_json(report, {"task": task.name, "loss": loss, **figures})
     rmse = sum(figures["held_out_rmse"]) / model.members
-    print(f"{task.name}: held-out error {rmse:.4f} of the target's deviation → {output}")
+    share = ""
+    if isinstance(model, ValueModel):
+        share = f"; the episode explains {float(model.between_episodes):.1%} of its variance"
+    print(f"{task.name}: held-out error {rmse:.4f} of the target's deviation{share} → {output}")
 
 
 def write_curve(path: Path, rows: Sequence[tuple[int, float]]) -> None:

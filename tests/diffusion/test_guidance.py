@@ -61,6 +61,7 @@ def config(**changes):
         "termination_penalty": -3.0,
         "veto": 0.0,
         "alpha": 0.0,
+        "guide_limit": 1.0,
         "lambda_guide": 0.0,
         "episodes": 1,
         "candidates": 1,
@@ -88,6 +89,34 @@ def test_guidance_raises_its_objective_and_alpha_zero_does_nothing():
     assert torch.equal(unguided, draw(model, Guide(2), 1.0, values))
     guided = draw(model, j, 1.0, values)
     assert j.objective(guided).mean() > j.objective(unguided).mean()
+
+
+@pytest.mark.parametrize("alpha", [0.3, 30.0])
+def test_each_guided_step_is_that_of_algorithm_1(alpha):
+    """Eqs. 3, 4 and 13, plan by plan, from the plans of the level above; two levels without guidance."""
+    model, j, values = diffusion_model(goal=True), guide(torch.float32, 0.01), torch.randn(3, 6, 5)
+    seen, largest = [], 0.0
+    sample_plans(model, j, values, config(alpha=alpha, t_stopgrad=2), seeded(), trace=seen.append)
+    generator, known = seeded(), model.conditioning.known
+    torch.testing.assert_close(seen[0], torch.where(known, values, torch.randn(values.shape, generator=generator)))
+    bar = [1.0, *model.process.alphas_cumprod.tolist()]
+    for level, tau, below in zip(range(4, -1, -1), seen, seen[1:], strict=False):
+        noise = torch.randn(values.shape, generator=generator) if level > 0 else torch.zeros(values.shape)
+        now, before = bar[level + 1], bar[level]
+        beta = 1 - now / before
+        sigma = (beta * (1 - before) / (1 - now)) ** 0.5
+        for n in range(3):
+            clean = model.estimate(tau[n : n + 1], torch.tensor([level]), values[n : n + 1]).requires_grad_()
+            (slope,) = torch.autograd.grad(j.objective(clean).sum(), clean)
+            mean = before**0.5 * beta * clean.detach() + (now / before) ** 0.5 * (1 - before) * tau[n]
+            mean = mean / (1 - now)
+            if level >= 2:
+                moved = alpha * sigma**2 * slope
+                largest = max(largest, float(moved.abs().max()) / sigma)
+                mean = mean + moved.clamp(-sigma, sigma)
+            expected = torch.where(known, values[n], mean[0] + sigma * noise[n])
+            torch.testing.assert_close(below[n], expected, rtol=1e-3, atol=1e-4)
+    assert (largest > 1) == (alpha == 30)  # where no entry may move by more than the deviation
 
 
 def test_the_jump_between_adjacent_levels_is_the_ancestral_one():

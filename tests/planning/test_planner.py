@@ -204,6 +204,21 @@ def test_the_plan_with_the_largest_objective_less_the_veto_is_taken(monkeypatch)
         np.testing.assert_allclose(plans.states[i], expected[:, 2:], atol=1e-6)
 
 
+@pytest.mark.parametrize(("between", "limit", "guided"), [(0.96, 0.95, False), (0.96, 1.0, True), (0.94, 0.95, True)])
+def test_a_value_that_tells_episodes_apart_ranks_plans_and_does_not_guide_them(between, limit, guided):
+    def drawn(alpha):
+        made = planner(8, task=OWN, objective="value", lambda_guide=0.0, alpha=alpha, guide_limit=limit)
+        made.value.between_episodes.fill_(between)
+        made = Planner(OWN, made.config, made.model, None, None, value=made.value)
+        assert made.candidates == 8
+        tau, merit = made.draw(made.known(np.zeros((3, 4), np.float32), None))
+        s = tau[..., 2:]
+        torch.testing.assert_close(merit, made.value(s[:, :, 1:]).mean(dim=-1))
+        return tau
+
+    assert torch.equal(drawn(30.0), drawn(0.0)) != guided
+
+
 def test_without_guide_and_veto_one_plan_is_as_good_as_many():
     assert planner(8, lambda_guide=0.0, veto=0.0).candidates == 1
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dmemm.config import ValueConfig, override
 from dmemm.data.raw import RawData, write_raw
@@ -12,7 +14,7 @@ from dmemm.data.segments import fit_normalisers
 from dmemm.errors import UserError
 from dmemm.models.mechanisms import ValueModel, load_mechanism
 from dmemm.tasks import Task, get_task
-from dmemm.training.mechanisms import fit_value, returns_to_go, train_value, value_beyond
+from dmemm.training.mechanisms import between_episodes, fit_value, returns_to_go, train_value, value_beyond
 from tests.checkout import staged_params
 
 TASK = Task("chain", "Chain-v0", 20, 0.0, 1.0, {})
@@ -46,6 +48,29 @@ def test_returns_are_those_of_a_loop():
                 break
             power *= 0.9
         assert found[t] == pytest.approx(total, rel=1e-6), t
+
+
+@given(st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=5), min_size=1, max_size=6))
+def test_the_episodes_share_of_the_variance_is_that_of_their_means(episodes):
+    values = np.concatenate([np.asarray(each, float) for each in episodes])
+    ends = np.cumsum([len(each) for each in episodes])
+    found = between_episodes(values, np.stack([ends - [len(each) for each in episodes], ends], axis=1))
+    means = np.concatenate([np.full(len(each), np.mean(each)) for each in episodes])
+    expected = means.var() / values.var() if values.var() > 0 else 0.0
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("apart", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_the_share_is_that_of_the_returns_to_go(apart, share):
+    """Two policies whose reward never changes, or one whose reward changes within each episode alike."""
+    rng, t = np.random.default_rng(0), np.arange(600)
+    rewards = np.where(t // 20 % 2 == 0, 1.0, 3.0) if apart else np.where(t % 20 < 10, 1.0, 3.0)
+    states = np.append(rng.normal(size=(601, 1)), np.append(rewards, 1.0)[:, None], axis=1)
+    raw = raw_data(states, rewards, np.zeros(600, bool), t % 20 == 19)
+    raw.next_observations[:, 1] = raw.observations[:, 1]  # where an episode is cut, its policy would go on
+    model, figures = fit_value(TASK, raw, ValueConfig(1, 32, 20, discount=0.5, termination_penalty=0), 0)
+    assert float(model.between_episodes) == pytest.approx(share, abs=0.02)
+    assert figures["between_episodes"] == pytest.approx(float(model.between_episodes), abs=1e-4)
 
 
 def states_of(raw):
@@ -109,6 +134,7 @@ def test_the_stage_writes_a_model_that_knows_no_action_and_is_for_tasks_without_
     model = load_mechanism(ValueModel, files[0])
     assert model(torch.zeros(2, 5, 3)).shape == (2, 5)
     report = json.loads(files[1].read_text())
+    assert 0 < model.between_episodes == pytest.approx(report["between_episodes"], abs=1e-4)
     assert (report["held_out"], report["loss"]) == ("transitions", "mean squared error")  # of four episodes
     with pytest.raises(UserError, match="maze2d-umaze: has a goal"):
         train_value(get_task("maze2d-umaze"), config, 0, tmp_path / "raw.hdf5", *files)
