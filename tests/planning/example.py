@@ -36,7 +36,7 @@ def planner(candidates, seed=0, task=TASK, without=(), places=None, **changes):
         dynamics.remember(places)
     config = EvaluateConfig(
         **{"objective": "reward", "model_rollout": False, "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
-           "alpha": 0.1, "guide_limit": 0.95, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates,
+           "alpha": 0.1, "guide_limit": 0.99, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates,
            "replan_every": 3, "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
     )  # fmt: skip
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)

@@ -204,7 +204,7 @@ def test_the_plan_with_the_largest_objective_less_the_veto_is_taken(monkeypatch)
         np.testing.assert_allclose(plans.states[i], expected[:, 2:], atol=1e-6)
 
 
-@pytest.mark.parametrize(("between", "limit", "guided"), [(0.96, 0.95, False), (0.96, 1.0, True), (0.94, 0.95, True)])
+@pytest.mark.parametrize(("between", "limit", "guided"), [(0.996, 0.99, False), (0.996, 1.0, True), (0.98, 0.99, True)])
 def test_a_value_that_tells_episodes_apart_ranks_plans_and_does_not_guide_them(between, limit, guided):
     def drawn(alpha):
         made = planner(8, task=OWN, objective="value", lambda_guide=0.0, alpha=alpha, guide_limit=limit)
