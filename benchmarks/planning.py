@@ -30,8 +30,8 @@ from dmemm.planning.planner import Planner
 EPISODES, HORIZON, STEPS = 20, 32, 20
 PLAIN = EvaluateConfig(
     objective="reward", model_rollout=False, discount=0.997, termination_penalty=-100.0, veto=0.0, alpha=0.0,
-    lambda_guide=0.0, episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0, warm_start=0,
-    execute="actions",
+    guide_limit=1.0, lambda_guide=0.0, episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0,
+    warm_start=0, execute="actions",
 )  # fmt: skip
 GUIDED = replace(PLAIN, alpha=0.1, lambda_guide=0.1)
 
