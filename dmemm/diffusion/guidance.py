@@ -25,7 +25,7 @@ class Guide:
 
     With `rollout`, the outcome by which candidates are chosen is the lower of two: that of the planned states, and that
     of the states that T̂ predicts for the plan's actions. Guidance is by the planned states alone: with a
-    gradient through T̂, a plan takes nearly twice as long and is no better (docs/results/study.md).
+    gradient through T̂, a plan takes nearly twice as long and is no better (docs/results/guidance.md).
 
     Attributes:
         action_dim: size of a.
@@ -35,7 +35,6 @@ class Guide:
         veto: weight of the transition error in the choice.
         plan_value: J(τ^k, k), the value of a noisy plan, used instead of `outcome`.
         rollout: whether the predicted states count in the choice.
-        ranks_only: whether the objective chooses among candidates without guiding them.
     """
 
     action_dim: int
@@ -45,22 +44,16 @@ class Guide:
     veto: float = 0.0
     plan_value: PlanValue | None = None
     rollout: bool = False
-    ranks_only: bool = False
-
-    @property
-    def has_objective(self) -> bool:
-        """Whether there is an objective."""
-        return self.outcome is not None or self.plan_value is not None or self.lambda_guide > 0
 
     @property
     def steers(self) -> bool:
-        """Whether the gradient of an objective guides the sampling."""
-        return self.has_objective and not self.ranks_only
+        """Whether there is an objective, whose gradient can guide the sampling."""
+        return self.outcome is not None or self.plan_value is not None or self.lambda_guide > 0
 
     @property
     def chooses(self) -> bool:
         """Whether candidates can be ranked: by an objective, by the veto, or by both."""
-        return self.has_objective or self.veto > 0
+        return self.steers or self.veto > 0
 
     def objective(self, tau: Tensor) -> Tensor:
         """The objective of clean plans, shape (batch,), for tau of shape (batch, horizon, dim), normalised."""

@@ -91,7 +91,7 @@ def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
     unguided = nothing_to_follow or setting.alpha == 0
     if unguided:
         yield "t_stopgrad"
-    if unguided or task.has_goal or setting.objective not in ("return", "value"):
+    if unguided or "value" not in setting.models(task):
         yield "guide_limit"
     if setting.candidates == 1 and (unguided or not task.has_goal):  # with a goal, the veto guides, too
         yield "veto"

@@ -52,14 +52,4 @@ def make_guide(
         return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto, plan_value)
     ended = termination(task, model.center[action_dim:], model.scale[action_dim:])
     outcome = Outcome(config.objective, reward, value, config.discount, config.termination_penalty, ended)
-    # V̂ of such data tells their episodes apart, and hardly which states of an episode are better.
-    ranks_only = value is not None and float(value.between_episodes) > config.guide_limit
-    return Guide(
-        action_dim,
-        outcome,
-        dynamics,
-        config.lambda_guide,
-        config.veto,
-        rollout=config.predicts(task),
-        ranks_only=ranks_only,
-    )
+    return Guide(action_dim, outcome, dynamics, config.lambda_guide, config.veto, rollout=config.predicts(task))

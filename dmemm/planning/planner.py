@@ -39,6 +39,7 @@ class Planner:
         plan_value: J, or None. In tasks without a goal, `config.objective` requires R̂, V̂ or J.
 
     Attributes:
+        config: the planning parameters; `alpha` is 0 where V̂ may not guide, by `guide_limit`.
         plans_made: number of plans made so far.
         generator: generator of the noise.
     """
@@ -61,8 +62,11 @@ class Planner:
             UserError: a model that the objective, transition guidance or the veto needs is missing.
         """
         needs = config.models(task)
-        self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
         self.value = value if "value" in needs else None
+        if self.value is not None and self.value.between_episodes > config.guide_limit:
+            # It tells episodes apart, and hardly which states of an episode are better: it ranks plans only.
+            config = replace(config, alpha=0.0)
+        self.task, self.config, self.model, self.dynamics, self.reward = task, config, model, dynamics, reward
         self.plan_value = plan_value if "plan_value" in needs else None
         self.guide = make_guide(task, config, model, dynamics, reward, self.value, self.plan_value)
         # Without an objective there is nothing to choose by: one plan is as good as many.
