@@ -98,7 +98,8 @@ def interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def _mean(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
+def mean_over_tasks(*tasks: NDArray[np.float64], axis: int = -1) -> Any:
+    """Compute the mean of each task along `axis`, then their mean."""
     return np.mean([task.mean(axis=axis) for task in tasks], axis=0)
 
 
@@ -109,7 +110,7 @@ def _line(rows: Sequence[Row], variant: str) -> dict[str, Any]:
         ours = [_seed_means(row, "dmemm") for row in rows]
         differences = [x - y for x, y in zip(ours, tasks, strict=True)]
         pairs = [seeds for pair in zip(ours, tasks, strict=True) for seeds in pair]
-        values = [float(_mean(*differences)), *interval(differences, _mean)]
+        values = [float(mean_over_tasks(*differences)), *interval(differences, mean_over_tasks)]
         values += [float(improvement(*pairs)), *interval(pairs, improvement)]
     low, high = interval(tasks)
     return {
