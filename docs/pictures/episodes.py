@@ -20,7 +20,6 @@ from dmemm.planning.rollout import run_episodes
 from dmemm.tasks import Task
 
 EVERY, LANE = 10, 0.4  # steps between frames; metres between lanes
-SPEED = {"hopper": 5, "halfcheetah": 8, "walker2d": 8}  # its place in the observation
 PLANNERS = {"diffuser": ("Diffuser", "tab:orange"), "dmemm": ("DMEMM", "tab:blue")}
 
 
@@ -37,7 +36,8 @@ def limbs(task: Task, states: NDArray[np.float32]) -> NDArray[np.float64]:
         half = base.data.geom_xmat[capsules][:, 2::3] * base.model.geom_size[capsules, 1:2]
         middle = base.data.geom_xpos[capsules]
         ends.append(np.stack([middle - half, middle + half], axis=1)[..., [0, 2]])
-    places = np.cumsum(states[:, SPEED[task.name.partition("-")[0]]]) * base.dt
+    # An observation lacks the place along the track: q without its first entry, then the speeds, this one first.
+    places = np.cumsum(states[:, base.model.nq - 1]) * base.dt
     env.close()
     return np.stack(ends) + places[:, None, None, None] * [1, 0]
 
@@ -49,7 +49,6 @@ def main(name: str) -> None:
     robots = []
     for axes, (variant, (label, colour)) in zip(rows, PLANNERS.items(), strict=True):
         planner = Planner.load(name, variant)
-        planner.reset(0)
         episodes = run_episodes(planner.task, planner, episodes=planner.config.episodes, seed=0)
         for lane, states in enumerate(episodes.states):
             height = LANE * (len(episodes.states) - lane)

@@ -51,8 +51,7 @@ OTHER_EFFECTS = {
     "w/o modulation minus weighting only": pairs(FIGURE1, HOPPER_WALKER2D, "wo_modulation", "only_weighting"),
     "lambda_tr 0.1 minus 1, four data sets": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
-        *pairs("guidance", ["halfcheetah-medium-expert"], "lambda_tr=0.1, unguided", "dmemm, unguided"),
-        *pairs("weights of the losses", ["walker2d-medium"], "lambda_tr=0.1", "dmemm"),
+        *pairs("weights of the losses", QUICK[1:], "lambda_tr=0.1", "dmemm"),
     ],
     "lambda_tr 1 minus 10, hopper": pairs(FIGURE1, [REPLAY[0]], "dmemm", "lambda_tr=10.0"),
     "guided minus unguided, replay data": pairs("table 1", REPLAY, "dmemm", "dmemm, unguided"),
