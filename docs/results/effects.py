@@ -43,11 +43,15 @@ PARTS = {
     "of it, how plans are guided and chosen": ("wo_modulation", "diffuser", "tab:orange"),
     "of it, how the network is trained": ("dmemm", "wo_modulation", "tab:green"),
 }
-FIGURE1 = "table 3 and figure 1"
+FIGURE1 = "table 3 and figure 1, 4000 steps"
 HOPPER_WALKER2D = [REPLAY[0], REPLAY[2]]
 COMPONENTS = "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_modulation", "only_weighting"
 OTHER_EFFECTS = {
-    **{f"DMEMM minus {column}": pairs(FIGURE1, HOPPER_WALKER2D, "dmemm", column) for column in COMPONENTS},
+    **{
+        f"DMEMM minus {column}, {steps} steps": pairs(table, HOPPER_WALKER2D, "dmemm", column)
+        for steps, table in ((4_000, FIGURE1), (12_000, "table 3, 12000 steps"))
+        for column in COMPONENTS
+    },
     "w/o modulation minus weighting only": pairs(FIGURE1, HOPPER_WALKER2D, "wo_modulation", "only_weighting"),
     "lambda_tr 0.1 minus 1, four data sets": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
