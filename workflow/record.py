@@ -70,7 +70,7 @@ def prepare(dryrun: bool) -> None:
         write_json(SYNCED, synced | {stage: _digest(STAGES[stage][0]) for stage in changed})
     if not dryrun:
         _leave_the_future()
-        if _by_dvc():
+        if "DVC_STAGE" in os.environ:
             # `dvc exp run` writes the committed params.yaml and then its own, often within one tick of the clock. Git
             # tells files apart by time and size: if only a digit differs, it would take the second for the first.
             os.utime("params.yaml")
