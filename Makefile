@@ -57,11 +57,11 @@ all: install
 	snakemake --cores all
 
 # All tables and figures on one page, results/report.html. Results on demand are included if they exist and are current.
-ON_DEMAND = $(wildcard results/estimators.csv results/pictures/*/*/seed*.html)
+ON_DEMAND = $(wildcard $(addprefix results/,estimators.csv ranking.csv guide.csv guide/*.csv pictures/*/*/seed*.html))
 report: install
 	snakemake --cores all
 	snakemake --report results/report.html all $$(snakemake --summary $(ON_DEMAND) | awk -F '\t' \
-		'$$3 ~ /^(estimators|pictures)$$/ {if ($$7 == "no update") print $$1; \
+		'$$3 ~ /^(estimators|ranking|guide|guide_task|pictures)$$/ {if ($$7 == "no update") print $$1; \
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Of the project, not of modules that a user has put beside it.

@@ -108,7 +108,10 @@ def _choose(value: Any, key: str, task: Task, method: Method | None) -> Any:
         for name in (task.suite, task.body, method and method.name, "others"):
             if name in value:
                 return _choose(value[name], key, task, method)
-        raise UserError(f"params.yaml: {key}: no value for {task.body} or {task.suite}")
+        raise UserError(
+            f"params.yaml: {key}: no value for {task.name}, only for {', '.join(value)}; add one here, or to "
+            f"`parameters` of the task's file"
+        )
     return tuple(value) if isinstance(value, list) else value
 
 

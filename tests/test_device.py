@@ -81,6 +81,10 @@ def test_a_process_keeps_its_device_and_dmemm_device_overrules(monkeypatch: pyte
     assert choose_device() == torch.device("cuda:2")
     monkeypatch.setenv("DMEMM_DEVICE", "cpu")
     assert choose_device() == torch.device("cpu")
+    for name, message in (("cuda:3", "no such CUDA device"), ("mps", "not supported"), ("tpu9", "no such device")):
+        monkeypatch.setenv("DMEMM_DEVICE", name)
+        with pytest.raises(UserError, match=f"DMEMM_DEVICE={name}: .*{message}"):
+            choose_device()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,11 @@ READS = {
 }
 MADE_BY = {"raw": "download", "statistics": "download", "segments": "segment", "model": "train"}
 # Parameters of acting that these stages do not read.
-IDLE = {"consistency": ("episodes", "candidates"), "calibrate": ("episodes",), "pictures": ("episodes",)}
+IDLE = {
+    "consistency": ("episodes", "candidates", "replan_every", "warm_start", "execute"),
+    "calibrate": ("episodes",),
+    "pictures": ("episodes",),
+}
 # Stages that act in the environment, or ask where its episodes end.
 ACTING = ("evaluate", "consistency", "calibrate", "pictures")
 
@@ -134,6 +138,8 @@ class Pipeline:
                 network = of_method.network if of_method is not None and maker == "train" else None
                 behind.append(self.origin(maker, self.tasks[task].data_task, network))
             identity = {key: value for key, value in vars(self.tasks[task]).items() if key != "parameters"}
+            if of_method is not None and not of_method.is_planner:  # some read it, but their configurations lack it
+                identity["termination_penalty"] = self.tasks[task].parameters.get("termination_penalty")
             parts = [*self.settings(stage, task, method), code(stage, of_method), _text(identity), *behind]
             self._origins[job] = digest_of(parts)
         return self._origins[job]

@@ -18,7 +18,7 @@ from dmemm.files import replacing
 from dmemm.inputs import Inputs
 from dmemm.methods import Method
 from dmemm.planning.planner import Planner, load_planner
-from dmemm.planning.rollout import run_episodes
+from dmemm.planning.rollout import env_seeds, run_episodes
 from dmemm.tasks import Task
 
 Array = NDArray[np.float32]
@@ -99,7 +99,7 @@ def _section(heading: str, picture: tuple[Path, str]) -> str:
 def starts(task: Task, seed: int) -> tuple[Array, Array | None]:
     """Return the first observations and goals of the episodes that `run_episodes` runs."""
     env = make_env(task)
-    starts = [env.reset(seed=10_000 * seed + i) for i in range(_EPISODES)]
+    starts = [env.reset(seed=start) for start in env_seeds(seed, _EPISODES)]
     env.close()
     goals = np.stack([info["goal"] for _, info in starts]).astype(np.float32) if task.has_goal else None
     return np.stack([observation for observation, _ in starts]), goals

@@ -55,7 +55,7 @@ class GoalDiffuser(DiffusionModel):
 def without_return(tau: Tensor) -> Tensor:
     """Drop the return from the first step of normalised plans (batch, horizon, Ds + 2)."""
     free = tau.clone()
-    free[:, 0, -_KNOWN:] = torch.tensor([0.0, -1.0], device=tau.device)
+    free[:, 0, -_KNOWN], free[:, 0, -1] = 0.0, -1.0
     return free
 
 
@@ -103,7 +103,7 @@ class _WithReturns(Windows):
         batch = super().draw(count, generator)
         dropped = torch.rand(count, generator=generator, device=batch.tau.device) < _DROPPED
         blank = batch.tau.clone()
-        blank[..., -_KNOWN:] = torch.tensor([0.0, -1.0], device=blank.device)
+        blank[..., -_KNOWN], blank[..., -1] = 0.0, -1.0  # a tensor from the host cannot be in a CUDA graph
         return dataclasses.replace(batch, tau=torch.where(dropped[:, None, None], blank, batch.tau))
 
 

@@ -1,1 +1,1 @@
-"""Networks: the temporal U-Net and the environment's learned mechanisms."""
+"""Networks: those of diffusion models, sequence models, and the environment's learned mechanisms."""

@@ -1,4 +1,4 @@
-"""The embedding of the diffusion step, which both noise networks take."""
+"""The embedding of the diffusion step."""
 
 import math
 

@@ -74,12 +74,14 @@ def _read(path: Path, columns: Sequence[str]) -> Curve:
         with warnings.catch_warnings(action="error"):  # numpy warns of a file without rows
             curve = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
     except (OSError, ValueError, UserWarning) as error:
-        raise UserError(f"{path}: cannot read: {' '.join(str(error).split())}; run train again") from error
+        raise UserError(
+            f"{path}: cannot read: {' '.join(str(error).split())}; delete it and run snakemake again"
+        ) from error
     missing = [column for column in columns if column not in (curve.dtype.names or ())]
     if missing:
-        raise UserError(f"{path}: no column {missing[0]}; run train again")
+        raise UserError(f"{path}: no column {missing[0]}; delete it and run snakemake again")
     if len(curve) == 0:
-        raise UserError(f"{path}: has no rows; run train again")
+        raise UserError(f"{path}: has no rows; delete it and run snakemake again")
     return curve
 
 

@@ -42,7 +42,7 @@ def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Se
 
 
 def _line(row: Row, variant: str, measured: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    predict, *choices = variant.split("-")
+    predict, *choices = variant.split("-", 3)  # a weight may have a minus: 1e-05
     denoise, modulation_weight, lambda_tr = choices if len(choices) == 3 else ("", "", "0")
     line: dict[str, Any] = {
         "task": row.task,

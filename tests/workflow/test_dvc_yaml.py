@@ -9,11 +9,11 @@ import yaml
 from dmemm.config import acting_config, training_config
 from dmemm.inputs import PATHS
 from dmemm.methods import METHODS
-from dmemm.tasks import get_task
+from dmemm.tasks import get_task, read_task
 from workflow.pipeline import CONFIGS, IDLE, READS
 from workflow.record import STAGES as RECORDS
 
-from ..checkout import ROOT, staged
+from ..checkout import ROOT, staged, tracked
 
 FILE = yaml.safe_load(staged("dvc.yaml"))
 STAGES = FILE["stages"]
@@ -94,8 +94,8 @@ def test_an_artifact_is_a_network_of_the_task_that_it_is_named_after(name):
 
 
 def test_every_task_of_the_project_resolves_for_every_method():
-    for name in ("hopper-medium", "maze2d-large", "multi2d-umaze"):
-        task = get_task(name)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for task in (read_task(ROOT / name) for name in tracked("tasks")):
         for method in METHODS.values():
             assert acting_config(method).resolve(params, task, method).episodes > 0
+            training_config(method).resolve(params, task, method)

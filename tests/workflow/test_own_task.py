@@ -1,5 +1,6 @@
 """A task of one's own, from the documentation's own text, through every stage; Minari's data from a local store."""
 
+import argparse
 import json
 import re
 import sys
@@ -16,13 +17,17 @@ import yaml
 from minari.data_collector import EpisodeBuffer
 
 from dmemm.cli import main
+from dmemm.config import EvaluateConfig, SegmentConfig, TrainConfig, load_params
 from dmemm.data.raw import episode_slices, read_raw
 from dmemm.envs import GOALS, make_env
 from dmemm.errors import UserError
 from dmemm.inputs import PATHS, in_pipeline
+from dmemm.methods import get_method
+from dmemm.settings import apply_setting
+from dmemm.stages import _resolve
 from dmemm.tasks import get_task, read_task
 
-from ..checkout import ROOT, staged_params, tracked
+from ..checkout import ROOT, staged, staged_params, tracked
 from .conftest import TINY
 
 TEXT = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("data", "planner"))
@@ -192,7 +197,17 @@ def test_without_a_network_minari_is_one_line(
         ("terminal: os.system('x')", "pendulum.yaml: terminal"),
         ("terminal: nowhere:ended", "pendulum.yaml: terminal: nowhere:ended: No module named 'nowhere'"),
         ("terminal: math:sqrt", "pendulum.yaml: terminal: math:sqrt: TypeError"),
-        ("goal_dim: 4", "pendulum.yaml: goal_dim: 4, but Pendulum-v1's states have 3 entries"),
+        ("goal_dim: 1", "pendulum.yaml: parameters: 'execute' is a required property"),
+        (
+            "parameters: {horizon: 32, train_steps: 5, execute: actions, replan_every: 4}\ngoal_dim: 4",
+            "pendulum.yaml: goal_dim: 4, but Pendulum-v1's states have 3 entries",
+        ),
+        ("parameters: {horizon: 32, execute: waypoints}", "pendulum.yaml: parameters.execute: 'actions' was expected"),
+        ("data: {local: medium}", "pendulum.yaml: data: 'local' is not one of ['own', 'minari', 'd4rl']"),
+        (
+            "data: {d4rl: {file: a.hdf5, return_mean: 1}}",
+            "pendulum.yaml: data.d4rl: 'return_std' is a dependency of 'return_mean'",
+        ),
         ("env: [", "pendulum.yaml: not valid YAML"),
     ],
 )
@@ -206,6 +221,23 @@ def test_a_wrong_task_file_is_one_line(
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1 and message in told[0], told
     assert not Path("raw.hdf5").exists()
+
+
+@pytest.mark.parametrize("setting", ["quick", "small", "paper"])
+def test_the_documentations_tasks_have_every_parameter_under_each_setting(folder: Path, setting: str) -> None:
+    path = folder / "params.yaml"
+    path.write_text(staged("params.yaml"))
+    apply_setting(setting, path)
+    for name in ("pendulum", "point"):
+        for kind in (SegmentConfig, TrainConfig, EvaluateConfig):
+            assert kind.resolve(load_params(path), get_task(name), get_method("dmemm")).read_for(get_task(name))
+
+
+def test_a_value_on_the_command_line_replaces_that_of_the_tasks_file(folder: Path) -> None:
+    def resolved(*assignments: str) -> Any:
+        return _resolve(argparse.Namespace(task="pendulum", assignments=list(assignments)), SegmentConfig)[1]
+
+    assert (resolved().horizon, resolved("horizon=16").horizon, resolved("held_out=0.1").horizon) == (32, 16, 32)
 
 
 @pytest.mark.parametrize("name", ["../params", "Hopper", "a b", "x;rm", ""])

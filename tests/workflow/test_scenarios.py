@@ -126,6 +126,19 @@ def test_a_bodys_or_a_tasks_own_value_reruns_that_task_alone(hollow):
     assert hollow.planned(*targets) == one
 
 
+def test_a_tasks_own_penalty_reruns_the_methods_that_may_read_it(hollow):
+    targets = ["results/eval/hdmi/walker2d-medium/seed0.json", "results/eval/dmemm/hopper-medium-expert/seed0.json"]
+    hollow.run("snakemake", "--quiet", "all", "--", *targets)
+    task = hollow.folder / "tasks/walker2d-medium.yaml"
+    task.write_text(task.read_text() + "parameters: {termination_penalty: -5}\n")
+    assert hollow.planned(*targets) == {"train": 1, "evaluate": 1}
+
+
+def test_a_model_that_only_a_point_of_figure_1_needs_is_of_its_stage(hollow):
+    hollow.set(lambda_rd=0.0)
+    assert hollow.planned("all_reward")["reward"] == 1
+
+
 def test_a_methods_steps_rerun_that_method_alone(hollow):
     targets = [f"results/eval/{method}/hopper-medium-expert/seed0.json" for method in ("rvs", "dv")]
     hollow.run("snakemake", "--quiet", "all", "--", *targets)

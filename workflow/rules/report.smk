@@ -62,7 +62,7 @@ NEEDED = {
         if any(
             name in PIPELINE.reads(stage, task, method)
             for stage in ("train", "evaluate", "consistency")
-            for method in ["diffuser", "dmemm", *ABLATIONS]
+            for method in ["diffuser", "dmemm", *ABLATIONS, *POINTS]
         )
     ]
     for name in MECHANISMS

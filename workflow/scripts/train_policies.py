@@ -6,8 +6,8 @@ One process trains hopper, halfcheetah and walker2d side by side: their networks
 and on a GPU all gradient steps between two environment steps are one CUDA graph. An H200 made some 1600 gradient steps
 a second for each of the three. Hyperparameters are the paper's.
 
-An interrupted run goes on from OUTPUT/state.safetensors; OUTPUT/BODY.safetensors has the actor at each step of
-`CHECKPOINTS`, from which workflow/scripts/choose_policies.py takes those of `dmemm/data/policies`.
+A run that `--minutes` ended goes on from OUTPUT/state.safetensors. OUTPUT/BODY.safetensors has the actor at each step
+of `CHECKPOINTS`, from which workflow/scripts/choose_policies.py takes those of `dmemm/data/policies`.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+
+from dmemm.files import replacing
 
 ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 SIZES = [(11, 3), (17, 6), (17, 6)]  # of their states and actions
@@ -304,9 +306,11 @@ def main() -> None:
     history.append({"step": agent.count, **dict(zip(ENVIRONMENTS, scores, strict=True))})
     for index, (body, (s_dim, a_dim)) in enumerate(zip(ENVIRONMENTS, SIZES, strict=True)):
         kept[body] |= _actor(agent, index, s_dim, a_dim, agent.count)
-        save_file(kept[body], arguments.output / f"{body}.safetensors", {"history": json.dumps(history)})
+        with replacing(arguments.output / f"{body}.safetensors") as temporary:
+            save_file(kept[body], temporary, {"history": json.dumps(history)})
     metadata = {"count": json.dumps(agent.count), "history": json.dumps(history)}
-    save_file({name: tensor.detach().contiguous() for name, tensor in agent.tensors().items()}, state, metadata)
+    with replacing(state) as temporary:
+        save_file({name: tensor.detach().contiguous() for name, tensor in agent.tensors().items()}, temporary, metadata)
 
 
 def _actor(agent: SoftActorCritic, body: int, s_dim: int, a_dim: int, step: int) -> dict[str, Tensor]:
