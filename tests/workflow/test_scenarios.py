@@ -136,6 +136,7 @@ def test_a_tasks_own_penalty_reruns_the_methods_that_may_read_it(hollow):
 
 def test_a_model_that_only_a_point_of_figure_1_needs_is_of_its_stage(hollow):
     hollow.set(lambda_rd=0.0)
+    shutil.rmtree(hollow.folder / "results/reward", ignore_errors=True)
     assert hollow.planned("all_reward")["reward"] == 1
 
 
