@@ -74,7 +74,7 @@ def write_table(
     if with_published:
         blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
     caption = f"{_TITLES[number]}. {describe(rows)}"
-    table = Table(f"Table {number}", f"{caption} Bold: the highest of a row.", lines, blocks)
+    table = Table(f"Table {number}", f"{caption} Bold: the best method of a row.", lines, blocks)
     write(outputs, table, lambda: draw_scores(rows, variants, f"{table.name}. {caption} Pale dots: seeds."))
     if long is not None:
         write([long], Table("", "", _long(rows), {}))
