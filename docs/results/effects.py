@@ -52,6 +52,10 @@ OTHER_EFFECTS = {
         for steps, table in ((4_000, FIGURE1), (12_000, "table 3, 12000 steps"))
         for column in COMPONENTS
     },
+    "DMEMM minus Diffuser, alpha of each task": pairs(
+        "table 1, alpha of each task", REPLAY + OTHERS, "dmemm", "diffuser"
+    ),
+    "the same, replay data": pairs("table 1, alpha of each task", REPLAY, "dmemm", "diffuser"),
     "w/o modulation minus weighting only": pairs(FIGURE1, HOPPER_WALKER2D, "wo_modulation", "only_weighting"),
     "lambda_tr 0.1 minus 1, four data sets": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
