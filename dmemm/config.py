@@ -1,7 +1,7 @@
 """Parameters: params.yaml checked against its schema, and the part of it that each stage reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -60,6 +60,17 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
             raise UserError(f"{assignment}: the value is not valid YAML") from error
         changed = _put(changed, key, given)
     return check_params(changed, "command line")
+
+
+def override_own(task: Task, assignments: Sequence[str]) -> Task:
+    """Apply the assignments of `override` to the values of the task's file, which come before those of params.yaml."""
+    own = dict(task.parameters)
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        name, _, part = key.partition(".")
+        if name in own and part in ("", task.suite, f"{task.suite}.{task.body}"):
+            own[name] = parse_yaml(value)
+    return replace(task, parameters=own)
 
 
 def _put(old: Mapping[str, Any], key: str, given: Any) -> dict[str, Any]:

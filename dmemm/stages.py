@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from dmemm.config import (
     acting_config,
     load_params,
     override,
+    override_own,
     training_config,
 )
 from dmemm.errors import UserError
@@ -41,15 +42,15 @@ def _resolve(
     arguments: argparse.Namespace, kind: type[AnyConfig], method: Method | None = None
 ) -> tuple[Task, AnyConfig]:
     """The task, and the stage's parameters: those given on the command line, the others from params.yaml."""
-    assigned = {a.partition("=")[0].partition(".")[0]: a for a in arguments.assignments}
-    for key in assigned.keys() - set(kind.parameters()):
-        raise UserError(f"{assigned[key]}: not a parameter of this stage; it reads {', '.join(kind.parameters())}")
+    unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in kind.parameters()]
+    if unknown:
+        raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(kind.parameters())}")
     seed = getattr(arguments, "seed", 0)
     if not 0 <= seed < SEEDS:
         raise UserError(f"seed {seed}: use one from 0 to {SEEDS - 1}")
-    task = get_task(arguments.task)
-    task = replace(task, parameters={key: value for key, value in task.parameters.items() if key not in assigned})
-    return task, kind.resolve(override(load_params(Path("params.yaml")), arguments.assignments), task, method)
+    params = override(load_params(Path("params.yaml")), arguments.assignments)
+    task = override_own(get_task(arguments.task), arguments.assignments)
+    return task, kind.resolve(params, task, method)
 
 
 def _inputs(arguments: argparse.Namespace) -> Inputs:

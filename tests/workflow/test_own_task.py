@@ -26,6 +26,7 @@ from dmemm.methods import get_method
 from dmemm.settings import apply_setting
 from dmemm.stages import _resolve
 from dmemm.tasks import get_task, read_task
+from workflow.pipeline import Pipeline
 
 from ..checkout import ROOT, staged, staged_params, tracked
 from .conftest import TINY
@@ -228,16 +229,21 @@ def test_the_documentations_tasks_have_every_parameter_under_each_setting(folder
     path = folder / "params.yaml"
     path.write_text(staged("params.yaml"))
     apply_setting(setting, path)
-    for name in ("pendulum", "point"):
-        for kind in (SegmentConfig, TrainConfig, EvaluateConfig):
-            assert kind.resolve(load_params(path), get_task(name), get_method("dmemm")).read_for(get_task(name))
+    method = get_method("dmemm")
+    for task in (get_task("pendulum"), get_task("point")):
+        pipeline = Pipeline(load_params(path), {task.name: task})
+        for stage, kind in (("segment", SegmentConfig), ("train", TrainConfig), ("evaluate", EvaluateConfig)):
+            passed = argparse.Namespace(task=task.name, assignments=pipeline.settings(stage, task.name, "dmemm"))
+            assert _resolve(passed, kind, method) == (task, kind.resolve(load_params(path), task, method))
 
 
 def test_a_value_on_the_command_line_replaces_that_of_the_tasks_file(folder: Path) -> None:
     def resolved(*assignments: str) -> Any:
         return _resolve(argparse.Namespace(task="pendulum", assignments=list(assignments)), SegmentConfig)[1]
 
+    (folder / "params.yaml").write_text(staged("params.yaml"))
     assert (resolved().horizon, resolved("horizon=16").horizon, resolved("held_out=0.1").horizon) == (32, 16, 32)
+    assert resolved("horizon.locomotion=8").horizon == 8 and resolved("horizon.maze=8").horizon == 32
 
 
 @pytest.mark.parametrize("name", ["../params", "Hopper", "a b", "x;rm", ""])
