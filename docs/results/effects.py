@@ -49,14 +49,19 @@ COMPONENTS = "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_
 OTHER_EFFECTS = {
     **{
         f"DMEMM minus {column}, {steps} steps": pairs(table, HOPPER_WALKER2D, "dmemm", column)
-        for steps, table in ((4_000, FIGURE1), (12_000, "table 3, 12000 steps"))
+        for steps, table in ((4_000, FIGURE1), (12_000, "table 1"))
         for column in COMPONENTS
     },
     "DMEMM minus Diffuser, alpha of each task": pairs(
         "table 1, alpha of each task", REPLAY + OTHERS, "dmemm", "diffuser"
     ),
     "the same, replay data": pairs("table 1, alpha of each task", REPLAY, "dmemm", "diffuser"),
-    "w/o modulation minus weighting only": pairs(FIGURE1, HOPPER_WALKER2D, "wo_modulation", "only_weighting"),
+    **{
+        f"w/o modulation minus weighting only, {steps} steps": pairs(
+            table, HOPPER_WALKER2D, "wo_modulation", "only_weighting"
+        )
+        for steps, table in ((4_000, FIGURE1), (12_000, "table 1"))
+    },
     "lambda_tr 0.1 minus 1, four data sets": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
         *pairs("weights of the losses", QUICK[1:], "lambda_tr=0.1", "dmemm"),
