@@ -95,7 +95,8 @@ class StageConfig:
     @classmethod
     def resolve(cls, params: Params, task: Task, method: Method | None = None) -> Self:
         """Take the stage's keys, choose the values of the task and the method, and apply what the method fixes."""
-        values = {key: _choose(params[key], key, task, method) for key in cls.parameters()}
+        own = task.parameters
+        values = {key: _choose(own.get(key, params[key]), key, task, method) for key in cls.parameters()}
         if method is not None:
             values |= {key: value for key, value in method.fixed.items() if key in values}
         return cls(**values)
@@ -114,7 +115,6 @@ class StageConfig:
 
 
 def _choose(value: Any, key: str, task: Task, method: Method | None) -> Any:
-    value = task.parameters.get(key, value)
     if isinstance(value, Mapping) and key != "guide_grid":  # which is the same for all
         for name in (task.suite, task.body, method and method.name, "others"):
             if name in value:

@@ -6,7 +6,15 @@ import re
 import pytest
 
 from dmemm.cli import main
-from dmemm.config import CalibrateConfig, EvaluateConfig, MethodConfig, SegmentConfig, TrainConfig, override
+from dmemm.config import (
+    CalibrateConfig,
+    EvaluateConfig,
+    MethodConfig,
+    SegmentConfig,
+    TrainConfig,
+    override,
+    override_own,
+)
 from dmemm.errors import UserError
 from dmemm.methods import METHODS, get_method
 from dmemm.tasks import get_task
@@ -35,6 +43,13 @@ def test_diffuser_has_a_guidance_scale_of_its_own(assignments, expected):
     params, task = override(PARAMS, assignments), get_task("hopper-medium")
     methods = [get_method(name) for name in ("diffuser", "dmemm", "wo_modulation")]
     assert tuple(EvaluateConfig.resolve(params, task, method).alpha for method in methods) == expected
+
+
+def test_a_tasks_file_may_have_both_scales_too():
+    task = dataclasses.replace(get_task("hopper-medium"), parameters={"alpha": {"diffuser": 3, "others": 10}})
+    methods = [get_method(name) for name in ("diffuser", "dmemm", "wo_modulation")]
+    assert [EvaluateConfig.resolve(PARAMS, task, method).alpha for method in methods] == [3, 10, 10]
+    assert override_own(task, ["alpha=5.0"]).parameters == {"alpha": 5.0}
 
 
 @pytest.mark.parametrize("text", ["66484978252556e8673c638c4a3560c3", "1e", "nan1", "[1]", "{a: 1}", ""])
