@@ -122,8 +122,11 @@ def test_a_bodys_or_a_tasks_own_value_reruns_that_task_alone(hollow):
     assert hollow.planned(*targets) == one
     hollow.run("git", "checkout", "--", "params.yaml")
     task = hollow.folder / "tasks/walker2d-medium.yaml"
-    task.write_text(task.read_text() + "parameters: {horizon: 16}\n")
+    text = task.read_text()
+    task.write_text(text + "parameters: {horizon: 16}\n")
     assert hollow.planned(*targets) == one
+    task.write_text(text + "parameters: {alpha: {diffuser: 3, others: 10}}\n")
+    assert hollow.planned(*targets) == {"evaluate": 1}
 
 
 def test_a_tasks_own_penalty_reruns_the_methods_that_may_read_it(hollow):
