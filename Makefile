@@ -61,7 +61,7 @@ ON_DEMAND = $(wildcard $(addprefix results/,estimators.csv ranking.csv guide.csv
 report: install
 	snakemake --cores all
 	snakemake --report results/report.html all $$(snakemake --summary $(ON_DEMAND) | awk -F '\t' \
-		'$$3 ~ /^(estimators|ranking|guide|guide_task|pictures)$$/ {if ($$7 == "no update") print $$1; \
+		'$$3 ~ /^(estimators|ranking|guide|guide_task|pictures)$$/ {if ($$NF == "no update") print $$1; \
 		else print "report: " $$1 ": not current, left out" > "/dev/stderr"}')
 
 # Of the project, not of modules that a user has put beside it.

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -141,6 +142,16 @@ def test_a_model_that_only_a_point_of_figure_1_needs_is_of_its_stage(hollow):
     hollow.set(lambda_rd=0.0)
     shutil.rmtree(hollow.folder / "results/reward", ignore_errors=True)
     assert hollow.planned("all_reward")["reward"] == 1
+
+
+def test_make_report_includes_current_results_on_demand(hollow):
+    files = ["results/ranking.csv", "results/guide/hopper-medium-expert.csv"]
+    hollow.run("snakemake", "--quiet", "all", "--", *files)
+    script = re.search(r"awk -F '\\t' \\\n\t\t'(.*?)'\)", (hollow.folder / "Makefile").read_text(), re.DOTALL)[1]
+    script = script.replace("$$", "$").replace("\\\n", "\n")
+    summary = hollow.run("snakemake", "--summary", *files)
+    chosen = subprocess.run(["awk", "-F", "\t", script], input=summary, capture_output=True, text=True, check=True)
+    assert set(files) <= set(chosen.stdout.split())
 
 
 def test_a_methods_steps_rerun_that_method_alone(hollow):
