@@ -29,7 +29,8 @@ def choose_device() -> torch.device:
         raise UserError(f"DMEMM_DEVICE={name}: no such device; unset it, or use `cpu`, `cuda` or `cuda:1`") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"DMEMM_DEVICE={name}: not supported; unset it, or use `cpu`, `cuda` or `cuda:1`")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= here:
         raise UserError(f"DMEMM_DEVICE={name}: torch finds no such CUDA device here; unset it, or use `cpu`")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current device

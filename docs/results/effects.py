@@ -44,12 +44,13 @@ PARTS = {
     "of it, how the network is trained": ("dmemm", "wo_modulation", "tab:green"),
 }
 FIGURE1 = "table 3 and figure 1, 4000 steps"
+TABLE3 = {4_000: FIGURE1, 12_000: "table 1"}  # by training steps
 HOPPER_WALKER2D = [REPLAY[0], REPLAY[2]]
 COMPONENTS = "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_modulation", "only_weighting"
 OTHER_EFFECTS = {
     **{
         f"DMEMM minus {column}, {steps} steps": pairs(table, HOPPER_WALKER2D, "dmemm", column)
-        for steps, table in ((4_000, FIGURE1), (12_000, "table 1"))
+        for steps, table in TABLE3.items()
         for column in COMPONENTS
     },
     "DMEMM minus Diffuser, alpha of each task": pairs(
@@ -60,7 +61,7 @@ OTHER_EFFECTS = {
         f"w/o modulation minus weighting only, {steps} steps": pairs(
             table, HOPPER_WALKER2D, "wo_modulation", "only_weighting"
         )
-        for steps, table in ((4_000, FIGURE1), (12_000, "table 1"))
+        for steps, table in TABLE3.items()
     },
     "lambda_tr 0.1 minus 1, four data sets": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
