@@ -24,7 +24,8 @@ def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequen
     """Draw the normalised score over lambda_tr (left) and lambda_rd (right): a line per task, with standard errors.
 
     Args:
-        scores: score files of the variants `dmemm`, `lambda_tr=VALUE` and `lambda_rd=VALUE`, the same seeds for each.
+        scores: score files of the variants `dmemm`, `lambda_tr=VALUE` and `lambda_rd=VALUE`, the same seeds for each;
+            `wo_lambda_tr` and `wo_lambda_rd` are the points at 0.
         params: `lambda_tr=VALUE` and `lambda_rd=VALUE` of `dmemm`: the positions of its scores on the axes.
         outputs: one file per format, chosen by suffix: .pdf or .png.
 
@@ -81,7 +82,7 @@ def _curve(row: Row, key: str, default: float) -> Curve:
     for name in row.variants:
         fixed = get_method(name).fixed
         if name != "dmemm":
-            if "=" not in name:
+            if "=" not in name and name.removeprefix("wo_") not in _PARAMETERS:
                 raise UserError(f"{row.variants[name][0].path}: {name} is not a point of figure 1; leave the file out")
             if key in fixed:
                 variants[float(fixed[key])] = name

@@ -35,6 +35,12 @@ def test_a_point_at_dmemms_own_value_is_dmemm(write_score: Any) -> None:
     assert curve(row, "lambda_tr", 1.0) == {0.01: [10, 12], 1.0: [0, 2]}
 
 
+def test_table_3s_columns_without_a_loss_are_the_points_at_zero(write_score: Any) -> None:
+    (row,) = group_rows(load_scores(evaluate(write_score, ("dmemm", "wo_lambda_tr", "wo_lambda_rd"))))
+    assert curve(row, "lambda_tr", 0.1) == {0.0: [10, 12], 0.1: [0, 2]}
+    assert curve(row, "lambda_rd", 0.05) == {0.0: [20, 22], 0.05: [0, 2]}
+
+
 def test_zero_stands_a_decade_left_of_the_least_positive_value() -> None:
     axes = Figure().subplots()
     place = _axis(axes, [0, 0.01, 1])
@@ -87,6 +93,7 @@ def test_one_seed_and_no_points_are_drawn_too(write_score: Any, tmp_path: Path) 
         (["lambda_tr=nan", "lambda_rd=1"], "a.png", POINTS, "lambda_tr=nan: out of range"),
         (PARAMS, "a.png", POINTS[1:], f"{HOPPER}: no scores of dmemm"),
         (PARAMS, "a.png", ("dmemm", "diffuser"), "diffuser is not a point of figure 1"),
+        (PARAMS, "a.png", ("dmemm", "wo_weighting"), "wo_weighting is not a point of figure 1"),
         (PARAMS, "a.png", ("dmemm", "lambda_xx=1"), "lambda_xx=1: unknown method"),
         (PARAMS, "a.png", (), "no score files"),
     ],

@@ -34,9 +34,14 @@ add_report(
     {"records": gather(RECORDS, ROWS, COLUMNS), "scores": gather(SCORES, ROWS, COLUMNS)},
 )
 
-# `dmemm` is the point at lambda_tr and lambda_rd themselves.
+# `dmemm` is the point at lambda_tr and lambda_rd themselves, Table 3's columns are those at 0.
 WEIGHTS = ("lambda_tr", "lambda_rd")
-POINTS = [f"{key}={value}" for key in WEIGHTS for value in config[f"sensitivity_{key}"] if value != config[key]]
+POINTS = [
+    f"{key}={value}" if value else f"wo_{key}"
+    for key in WEIGHTS
+    for value in config[f"sensitivity_{key}"]
+    if value != config[key]
+]
 add_report(
     "figure1",
     "Figure 1: Sensitivity",
