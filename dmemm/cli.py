@@ -94,7 +94,7 @@ def _stage(
     command = f"dmemm {name}"
     if parameters:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
-        parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE",
+        parser.add_argument("--set", dest="assignments", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
                             help=f"use VALUE instead of params.yaml's; keys: {', '.join(parameters)}")  # fmt: skip
         command += f" {_TASK}"
     if of_method:
@@ -224,6 +224,7 @@ def _check_paths(arguments: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; return the exit code."""
     arguments = parser().parse_args(argv)
+    sys.path.insert(0, "")  # own modules in this folder, which `python -m` finds, but a script does not
     keep_freed_memory()
     try:
         _check_paths(vars(arguments))

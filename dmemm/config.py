@@ -70,6 +70,9 @@ def override_own(task: Task, assignments: Sequence[str]) -> Task:
         name, _, part = key.partition(".")
         if name in own and part in ("", task.suite, f"{task.suite}.{task.body}"):
             own[name] = parse_yaml(value)
+        elif name in own and part in (planners := ("diffuser", "others")):
+            both = own[name] if isinstance(own[name], Mapping) else dict.fromkeys(planners, own[name])
+            own[name] = {**both, part: parse_yaml(value)}
     return replace(task, parameters=own)
 
 

@@ -152,8 +152,15 @@ def from_point_maze(maze: str, states: NDArray[Any], actions: NDArray[Any]) -> t
 class GoalEnv(gym.Wrapper[Floats, Floats, Any, Any]):
     """Gymnasium-Robotics as the planner sees it: `[achieved_goal, observation]`, the goal in the infos."""
 
+    @staticmethod
+    def takes(space: gym.Space[Any]) -> bool:
+        """Whether observations are dicts of flat `observation`, `achieved_goal` and `desired_goal`."""
+        keys = ("observation", "achieved_goal", "desired_goal")
+        parts = [space.spaces.get(key) for key in keys] if isinstance(space, gym.spaces.Dict) else [None]
+        return all(isinstance(part, gym.spaces.Box) and len(part.shape) == 1 for part in parts)
+
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap an environment with a dict of `observation`, `achieved_goal` and `desired_goal`."""
+        """Wrap an environment whose observations `takes` takes."""
         super().__init__(env)
         spaces: Any = env.observation_space
         size = sum(spaces[key].shape[0] for key in ("achieved_goal", "observation"))
@@ -194,14 +201,23 @@ def make_env(task: Task, render_mode: str | None = None) -> Env:
         warnings.filterwarnings("ignore", message=".*out of date.*")  # v4 is D4RL's
         warnings.filterwarnings("ignore", message=".*precision lowered.*")  # to float32, as intended
         env = _build(task, render_mode)
-        if isinstance(env.observation_space, gym.spaces.Dict) and task.has_goal:
+        if task.has_goal and GoalEnv.takes(env.observation_space):
             env = GoalEnv(env)
         for kind, space in (("observation", env.observation_space), ("action", env.action_space)):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
                 raise UserError(
                     f"{FOLDER}/{task.name}.yaml: env: {task.env} has {kind}s in {space}; it must be a flat Box"
-                    + (", or goal_dim" if isinstance(space, gym.spaces.Dict) else "")
+                    + (
+                        ", or, with goal_dim, a dict of flat observation, achieved_goal and desired_goal"
+                        if isinstance(space, gym.spaces.Dict)
+                        else ""
+                    )
                 )
+        if not np.issubdtype(env.action_space.dtype, np.floating):
+            raise UserError(
+                f"{FOLDER}/{task.name}.yaml: env: {task.env} has actions in {env.action_space}; "
+                "plans have fractional ones"
+            )
         return TimeLimit(DtypeObservation(env, np.float32), task.episode_steps)
 
 

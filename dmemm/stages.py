@@ -25,6 +25,7 @@ from dmemm.config import (
     training_config,
 )
 from dmemm.errors import UserError
+from dmemm.files import parse_yaml
 from dmemm.inputs import Inputs
 from dmemm.methods import Method, get_method
 from dmemm.tasks import Task, get_task
@@ -50,6 +51,12 @@ def _resolve(
         raise UserError(f"seed {seed}: use one from 0 to {SEEDS - 1}")
     params = override(load_params(Path("params.yaml")), arguments.assignments)
     task = override_own(get_task(arguments.task), arguments.assignments)
+    fixed = method.fixed if method else {}
+    for assignment in arguments.assignments:
+        key, _, value = assignment.partition("=")
+        name = key.partition(".")[0]
+        if name in fixed and fixed[name] != parse_yaml(value):
+            raise UserError(f"{assignment}: {arguments.method} fixes {name} at {fixed[name]}; leave it out")
     return task, kind.resolve(params, task, method)
 
 

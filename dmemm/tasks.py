@@ -95,7 +95,10 @@ def get_task(name: str) -> Task:
     if not NAME.fullmatch(name) or not path.is_file():
         if not FOLDER.is_dir():
             raise UserError(f"{name}: there is no folder {FOLDER}/ here; run in the project's folder")
-        raise UserError(f"{name}: unknown task; choose one of {', '.join(task_names())}, or write {FOLDER}/NAME.yaml")
+        raise UserError(
+            f"{name}: unknown task; choose one of {', '.join(task_names())}, or write {FOLDER}/NAME.yaml"
+            " (a name in lower case)"
+        )
     return read_task(path)
 
 

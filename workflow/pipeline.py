@@ -139,7 +139,8 @@ class Pipeline:
                 behind.append(self.origin(maker, self.tasks[task].data_task, network))
             identity = {key: value for key, value in vars(self.tasks[task]).items() if key != "parameters"}
             if of_method is not None and not of_method.is_planner:  # some read it, but their configurations lack it
-                identity["termination_penalty"] = self.tasks[task].parameters.get("termination_penalty")
+                own = self.tasks[task].parameters
+                identity |= {key: own.get(key) for key in ("termination_penalty", "horizon")}
             parts = [*self.settings(stage, task, method), code(stage, of_method), _text(identity), *behind]
             self._origins[job] = digest_of(parts)
         return self._origins[job]

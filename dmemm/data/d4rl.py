@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,11 @@ def find(known: Mapping[str, Any], mirrors: Sequence[str]) -> Path:
         urls = [m.replace("<name>", name) if "<name>" in m else f"{m.rstrip('/')}/{known['file']}" for m in mirrors]
         found = fetch(urls, path, size=known.get("bytes"), sha256=expected)
     if expected is None:
-        with replacing(record) as temporary:
-            temporary.write_text(f"{found}  {name}\n")
+        try:
+            with replacing(record) as temporary:
+                temporary.write_text(f"{found}  {name}\n")
+        except UserError as error:  # a cache that is shared may be read-only
+            print(f"dmemm: {error}; later uses cannot check {name}", file=sys.stderr)
     return path
 
 

@@ -49,6 +49,11 @@ def download(task: Task, config: DownloadConfig, output: Path, statistics_output
         blocks = hdf5.read_blocks(path, task, source)
     warnings: list[str] = []
     write_raw(output, _fitted(blocks, task, warnings))
+    if source == "own" and not hdf5.marks_cuts(path):
+        warnings.append(
+            f"{task.name}: the data have neither `timeouts` nor `next_observations`, so only `terminals` end an"
+            " episode; where one was cut off, the next row is taken for what followed"
+        )
     result = statistics(output, task)
     differences = d4rl.differences(result, expected)
     if differences:
@@ -96,7 +101,7 @@ def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Itera
         ):  # fmt: skip
             if found != wanted:
                 raise UserError(f"{task.name}: the data's {key} have shape {found}, {task.env}'s {wanted}")
-        clipped = np.clip(raw.actions, space.low, space.high)
+        clipped = np.clip(raw.actions, space.low.astype(np.float32), space.high.astype(np.float32))
         outside, total = outside + int((clipped != raw.actions).any(axis=1).sum()), total + len(clipped)
         if raw.data_source == "own":
             starts, ends = raw.observations[1:], raw.next_observations[:-1]

@@ -56,6 +56,12 @@ def read_blocks(path: Path, task: Task, data_source: str) -> Iterator[RawData]:
             raise UserError(f"{path}: holds no transitions whose next state is known; {remedy}")
 
 
+def marks_cuts(path: Path) -> bool:
+    """Whether a file that `read_blocks` reads tells where an episode was cut off: not only `terminals` end one."""
+    with reading(path, "correct the data set") as file:
+        return "timeouts" in file or "next_observations" in file
+
+
 def _rows(array: h5py.Dataset, key: str, start: int, stop: int) -> Any:
     values = array[start:stop]
     if key in ("rewards", "terminals", "timeouts") and values.ndim == 2 and values.shape[1] == 1:

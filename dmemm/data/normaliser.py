@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-# Narrower than this, relative to its magnitude, a dimension counts as constant: dividing by its spread
-# would only amplify rounding errors.
+# Narrower than this, relative to its magnitude where that is above 1, a dimension counts as constant: dividing by its
+# spread would only amplify rounding errors.
 _CONSTANT = 1e-6
 
 

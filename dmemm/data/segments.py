@@ -123,23 +123,37 @@ def hold_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
 
     Args:
         slices: start and end (exclusive) of the episodes, shape (E, 2).
-        share: of the steps; a single episode is never chosen.
+        share: of the steps. An episode that would take more than twice as many is not chosen.
 
     Returns:
         Whether each step is of a chosen episode, shape (N,).
     """
     lengths = slices[:, 1] - slices[:, 0]
-    order = np.random.default_rng(0).permutation(len(slices))
-    before = np.cumsum(lengths[order]) - lengths[order]
+    wanted, taken = share * int(lengths.sum()), 0
     chosen = np.zeros(len(slices), dtype=bool)
-    chosen[order[before < share * lengths.sum()]] = True
-    chosen[order[-1]] = False  # a single episode is there to learn from
+    order = np.random.default_rng(0).permutation(len(slices))
+    for episode in order[:-1]:  # a single episode is there to learn from
+        if taken >= wanted:
+            break
+        if taken + lengths[episode] <= 2 * wanted:
+            chosen[episode] = True
+            taken += int(lengths[episode])
     return np.repeat(chosen, lengths)
 
 
 def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> None:
-    """Run the stage: read the raw data, write the windows."""
+    """Run the stage: read the raw data, write the windows.
+
+    Raises:
+        UserError: the data are missing or damaged, or without a goal all episodes are shorter than the horizon: no
+            state at the end of a plan would be learned.
+    """
     segments = make_segments(read_raw(raw_path), task, config.horizon, config.weight_floor, config.held_out)
+    longest = int(segments.lengths.max())
+    if longest < config.horizon and not task.has_goal:
+        raise UserError(
+            f"{raw_path}: no episode is as long as the horizon, {config.horizon}; set it to {longest} or less"
+        )
     with replacing(output) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["task"], file.attrs["horizon"], file.attrs["data"] = task.name, config.horizon, segments.data
         for name in ("starts", "lengths", "returns", "weights", "held_out"):
@@ -147,7 +161,10 @@ def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> 
             file.create_dataset(name, data=values, chunks=True, **STORAGE)
         for name in Normaliser.names():
             file[f"normaliser/{name}"] = getattr(segments.normaliser, name)
-    print(f"segment {task.name}: {len(segments.starts)} windows of {config.horizon} steps → {output}")
+    print(
+        f"segment {task.name}: {len(segments.starts)} windows of {config.horizon} steps, "
+        f"{segments.held_out.mean():.1%} held out → {output}"
+    )
 
 
 def read_segments(path: Path) -> Segments:

@@ -24,6 +24,7 @@ from dmemm.training.mechanisms import returns_to_go, value_beyond
 
 _STATES = 4  # of a plan without a goal, consecutive, as published
 _STRIDE_IN_MAZES = 16  # published: 15
+_STRIDE_TO_GOALS = 4
 _WIDTH, _BLOCKS = 64, 2  # published: 256, 2
 _CANDIDATES = 50  # as published
 _SHARPNESS = 2.0  # of the windows' weights, as published
@@ -31,7 +32,7 @@ _UPPER = dataclasses.replace(levels.TRAINING, diffusion_steps=20, batch_size=128
 _LOWER = dataclasses.replace(
     _UPPER, network="mlp", mlp_width=256, mlp_blocks=2, diffusion_steps=10, batch_size=256, weighting=False
 )
-_PLANNING = dataclasses.replace(levels.PLANNING, alpha=0.0, sampling_steps=5)  # no guidance; published: 20 levels
+_PLANNING = dataclasses.replace(levels.PLANNING, sampling_steps=5)  # no guidance; published: 20 levels
 
 
 class Policy(levels.TwoLevels):
@@ -42,8 +43,8 @@ class Policy(levels.TwoLevels):
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build both models."""
         super().__init__(task, header)
-        self.stride = _STRIDE_IN_MAZES if task.is_maze else 1
-        states = levels.HORIZONS[task.body] // self.stride + 1 if task.is_maze else _STATES
+        self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE_TO_GOALS if task.has_goal else 1
+        states = levels.goal_horizon(task, self.stride) // self.stride + 1 if task.has_goal else _STATES
         network = PlanDit(self.observation_dim, _WIDTH, _BLOCKS)
         self.build(
             self.level(_UPPER, network, action_dim=0, horizon=states, end_dim=task.end_dim),

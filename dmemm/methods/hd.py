@@ -1,8 +1,8 @@
 """Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): a plan of every n-th state, then the rest.
 
 Both levels are Diffuser's U-Net. A step of the upper level is a state with the n actions that follow it; the lower
-level plans the n steps between two of these states. Without a goal, a value model guides the upper level and chooses
-the best of several of its plans.
+level plans the n steps between two of these states. Without a goal, a value model chooses the best of several plans of
+the upper level; the authors' also guides them.
 """
 
 import dataclasses
@@ -21,7 +21,6 @@ from dmemm.data.windows import Windows
 from dmemm.methods import levels
 from dmemm.tasks import Task
 
-_HORIZONS = levels.HORIZONS
 _HORIZON = 32
 _STRIDE, _STRIDE_IN_MAZES = 4, 16
 _TRAINING = levels.TRAINING
@@ -35,7 +34,7 @@ class Policy(levels.TwoLevels):
         """Build both levels."""
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
-        self.horizon = _HORIZONS.get(task.body, _HORIZON)
+        self.horizon = levels.goal_horizon(task, self.stride) if task.has_goal else _HORIZON
         self.build_levels()
         self.reset()
 
@@ -64,8 +63,11 @@ class Policy(levels.TwoLevels):
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         if not self.task.has_goal:
-            subgoals = self.subgoals(observations, goals, _CANDIDATES)
-            return self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
+            index = torch.as_tensor(np.flatnonzero(running), device=observations.device)
+            subgoals = self.subgoals(observations[index], None, _CANDIDATES)
+            actions = torch.zeros(len(observations), self.action_dim, device=observations.device)
+            actions[index] = self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
+            return actions
         # A plan reaches the goal only at its last step, so replanning at every step would never get there.
         if len(self.plans) != len(observations) or self.age == self.horizon:
             self.plans, self.age = self.plan(observations, goals), 0

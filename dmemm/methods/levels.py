@@ -38,7 +38,7 @@ TRAINING = TrainConfig(
 )  # fmt: skip
 PLANNING = EvaluateConfig(
     objective="value", model_rollout=False, discount=VALUE.discount, termination_penalty=VALUE.termination_penalty,
-    veto=0.0, alpha=0.001, guide_limit=1.0, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1,
+    veto=0.0, alpha=0.0, guide_limit=1.0, lambda_guide=0.0, episodes=1, candidates=1, replan_every=1, t_stopgrad=1,
     sampling_steps=0, warm_start=0, execute="actions",
 )  # fmt: skip
 
@@ -87,7 +87,7 @@ class TwoLevels(base.Policy):
             model.make_fast()
 
     def guide(self) -> Guide:
-        """Return what guides and ranks the upper level's plans: V̂, or nothing if the task has a goal."""
+        """Return what ranks the upper level's plans: V̂, or nothing if the task has a goal."""
         if self.task.has_goal:
             return Guide(self.upper.action_dim)
         ended = termination(self.task, self.center[self.action_dim :], self.scale[self.action_dim :])
@@ -113,6 +113,12 @@ class TwoLevels(base.Policy):
         values = torch.zeros(len(first), self.lower.horizon, self.lower.center.shape[0], device=first.device)
         values[:, 0, dim:], values[:, -1, dim:] = first, last
         return sample_plans(self.lower, Guide(dim), values, self.planning, self.generator)
+
+
+def goal_horizon(task: Task, stride: int) -> int:
+    """Return the steps of a plan to a goal: a maze's, or the horizon in the task's file, in whole strides."""
+    steps = HORIZONS[task.body] if task.is_maze else int(task.parameters["horizon"])
+    return -(-steps // stride) * stride
 
 
 def best_of(tau: Tensor, merit: Tensor) -> Tensor:

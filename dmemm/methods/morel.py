@@ -91,7 +91,8 @@ class PessimisticModel:
         worst = -float((places.amax(dim=0) - places.amin(dim=0)).norm()) if self.goal_dim else float(raw.rewards.min())
         self.loss = worst / (1 - _DISCOUNT)
         dim = policy.action_dim
-        self.ended = termination(policy.task, policy.center[dim:], policy.scale[dim:])
+        # With a goal, an end would also end the sum of distances, and seem better than the way.
+        self.ended = None if self.goal_dim else termination(policy.task, policy.center[dim:], policy.scale[dim:])
 
     def start(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Draw states of the data (count, Ds), and the places of others as goals (count, goal_dim)."""

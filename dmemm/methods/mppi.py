@@ -80,7 +80,8 @@ class Policy(base.Policy):
         """
         tried = []
         action_dim = self.action_dim
-        ended = termination(self.task, self.center[action_dim:], self.scale[action_dim:])
+        # With a goal, an end would also end the sum of distances, and seem better than the way.
+        ended = None if goals is not None else termination(self.task, self.center[action_dim:], self.scale[action_dim:])
         total = torch.zeros(len(s), device=s.device)
         alive = torch.ones(len(s), device=s.device)
         for planned, off in zip(plans.unbind(dim=1), noise.unbind(dim=1), strict=True):
@@ -95,8 +96,7 @@ class Policy(base.Policy):
             total = total + alive * gain
             if ended is not None:
                 over = ended(s)
-                if goals is None:
-                    total = total + alive * over * base.termination_penalty(self.task)
+                total = total + alive * over * base.termination_penalty(self.task)
                 alive = alive * ~over
         if goals is None:
             total = total + alive * self.value.restore(self.value(s))

@@ -35,14 +35,13 @@ _LEARNING_RATE = 2e-3  # 6e-4
 _WARM_UP = 0.05  # share of the steps; then a cosine to a tenth
 _ACTION_WEIGHT = 5.0  # of the actions' loss: 5
 _DISCOUNT = 0.99  # 0.99
-_CONTEXT = 0  # transitions before the current one: 4
 _HORIZON = 3  # transitions of a plan: 15
 _BEAMS, _EXPANSION = 8, 2  # beams kept, and continuations tried for each: 128, 2
 _LIKELY = 0.9  # actions are drawn from the most likely tokens, which together have this probability: 0.4
 
 
 class Policy(base.Policy):
-    """The model, and the last transitions of each environment.
+    """The model. It plans from the current state alone; the published one also from the last 4 transitions.
 
     A slot is one dimension of a transition.
 
@@ -65,15 +64,10 @@ class Policy(base.Policy):
         self.register_buffer("edges", torch.zeros(self.slots, _BINS - 1))
         self.register_buffer("means", torch.zeros(self.slots, _BINS))
         self.generator = torch.Generator()
-        self.reset()
 
     def start(self, seed: int) -> None:
         """Seed the draws of actions."""
         self.generator = torch.Generator(self.center.device).manual_seed(seed)
-
-    def reset(self) -> None:
-        """Forget the episodes."""
-        self.context: Tensor | None = None
 
     def fit_bins(self, values: Tensor) -> None:
         """Divide the values of each slot (N, slots) into bins of equal counts."""
@@ -159,37 +153,25 @@ class Policy(base.Policy):
             return torch.zeros(len(tokens), device=tokens.device)
         return logits.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
 
-    def _search(self, observations: Tensor, goals: Tensor | None, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _search(self, observations: Tensor, goals: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the states' tokens (n, Ds) and those of the best beams after them."""
         s = self.discretise(observations)
         prefix = s[:, :0] if goals is None else self.discretise(goals)
-        past = s[:, :0] if context is None else context.flatten(1)
-        return s, self.beam_search(torch.cat([prefix, past, s], dim=1))[0]
+        return s, self.beam_search(torch.cat([prefix, s], dim=1))[0]
 
     def decide(self, observations: Tensor, goals: Tensor | None, running: NDArray[np.bool_]) -> Tensor:
         """See `base.Policy`."""
         index = torch.as_tensor(np.flatnonzero(running), device=observations.device)
-        context = None if self.context is None else self.context[index]
-        s, found = self._search(observations[index], None if goals is None else goals[index], context)
+        _, found = self._search(observations[index], None if goals is None else goals[index])
         actions = torch.zeros(len(observations), self.action_dim, device=observations.device)
         a = found[:, : self.action_dim]
         # Values that are not finite fall into a bin as well; the added term makes the action not finite too.
         actions[index] = self.reconstruct(a, self.observation_dim) + 0 * observations[index].sum(dim=1, keepdim=True)
-        now = torch.zeros(len(observations), 1, self.slots, dtype=torch.long, device=observations.device)
-        now[index, 0, : s.shape[1] + a.shape[1]] = torch.cat([s, a], dim=1)
-        self.context = now if self.context is None else torch.cat([self.context, now], dim=1)
-        self.context = self.context[:, -_CONTEXT:] if _CONTEXT else None
         return actions
 
-    def take_rewards(self, rewards: NDArray[np.float32]) -> None:
-        """Put the rewards of the last actions, (batch,), into the context."""
-        if self.context is not None and not self.task.has_goal:
-            values = torch.as_tensor(rewards, device=self.edges.device)[:, None]
-            self.context[:, -1, -2] = self.discretise(values, self.slots - 2)[:, 0]
-
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
-        """Return the best beams, as at an episode's first step."""
-        s, found = self._search(observations, goals, None)
+        """Return the best beams."""
+        s, found = self._search(observations, goals)
         tokens = torch.cat([s, found], dim=1).view(len(s), _HORIZON, self.slots)
         values = self.reconstruct(tokens)
         values[:, 0, : self.observation_dim] = observations

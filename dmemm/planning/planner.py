@@ -61,6 +61,8 @@ class Planner:
         Raises:
             UserError: a model that the objective, transition guidance or the veto needs is missing.
         """
+        if config.execute == "waypoints" and not task.is_maze:
+            raise UserError("execute: waypoints are followed in D4RL's mazes only; set it to actions")
         needs = config.models(task)
         self.value = value if "value" in needs else None
         if self.value is not None and self.value.between_episodes > config.guide_limit:
@@ -200,17 +202,23 @@ class Planner:
             running: bool, shape (batch,), the environments that need an action; all by default.
 
         Returns:
-            Shape (batch, action_dim) or (action_dim,), within the range of the data's actions; zero where not running.
+            Shape (batch, action_dim) or (action_dim,), zero where not running. A plan's own actions are within the
+            range of the data's; those that follow waypoints are not bounded.
+
+        Raises:
+            UserError: as `plan`.
         """
         observations = np.asarray(observations, np.float32)
         if observations.ndim == 1:
             return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
         active, batch = self._active, len(observations)
+        running = np.ones(batch, dtype=bool) if running is None else np.asarray(running)
+        names = np.flatnonzero(running)
+        self._check(observations[running], None if goals is None else np.asarray(goals)[running], names)
         if active is None or len(active) != batch:
             action_dim = self.model.action_dim
             active = ActivePlans(batch, self.model.horizon, action_dim, len(self.model.center) - action_dim)
             self._active = active
-        running = np.ones(batch, dtype=bool) if running is None else running
         due = active.due(running, min(self.config.replan_every, self.model.horizon))
         warm = due & ~active.fresh if self.config.warm_start > 0 else np.zeros(batch, dtype=bool)
         for group in (np.flatnonzero(due & ~warm), np.flatnonzero(warm)):
@@ -250,25 +258,27 @@ class Planner:
             goals: shape (batch, goal_dim), or None without a goal.
             names: shape (batch,), labels of the observations in error messages; their indices by default.
         """
-        names = np.arange(len(observations)) if names is None else names
+        self._check(observations, goals, np.arange(len(observations)) if names is None else names)
         model, action_dim, goal_dim = self.model, self.model.action_dim, self.task.goal_dim
-        dim = model.center.shape[0] - action_dim
+        values = torch.zeros(len(observations), model.horizon, model.center.shape[0], device=self._device)
+        values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
+        if goal_dim:
+            goals = np.asarray(goals, np.float32)
+            values[:, -1, action_dim : action_dim + goal_dim] = torch.as_tensor(goals, device=self._device)
+        return (values - model.center) / model.scale
+
+    def _check(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
+        goal_dim, dim = self.task.goal_dim, len(self.model.center) - self.model.action_dim
         if observations.ndim != 2 or observations.shape[1] != dim:
             raise UserError(f"observations have shape {observations.shape}; {self.task.name} needs (batch, {dim})")
         wanted = (len(observations), goal_dim)
         if goal_dim and (goals is None or goals.shape != wanted):
             given = "are missing" if goals is None else f"have shape {goals.shape}"
             raise UserError(f"goals {given}; {self.task.name} needs {wanted}")
-        values = torch.zeros(len(observations), model.horizon, model.center.shape[0], device=self._device)
-        values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
-        if goal_dim:
-            goals = np.asarray(goals, np.float32)
-            values[:, -1, action_dim : action_dim + goal_dim] = torch.as_tensor(goals, device=self._device)
         for name, array in (("observation", observations), ("goal", goals if goal_dim else observations)):
             wrong = np.flatnonzero(~np.isfinite(np.asarray(array)).all(axis=1))
             if len(wrong):
                 raise UserError(f"{name} {names[wrong[0]]} is not finite; the environment has diverged")
-        return (values - model.center) / model.scale
 
     def _expected(self, tau: Tensor) -> tuple[Array, Array]:
         """Return the predicted return and transition error of normalised plans (batch, horizon, dim), (batch,) each."""

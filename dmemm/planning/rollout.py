@@ -106,6 +106,9 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
         where = f"{task.name}: episode {i} of seed {seed} (environment seed {seeds[i]}), step {lengths[i]}"
         try:
             result = call(*arguments, **keywords)
+            if len(result) == 5:
+                state, reward, *rest = result
+                result = state, np.asarray(reward).item(), *rest
         except Exception as error:  # an environment may raise anything
             raise UserError(f"{where}: the environment failed: {type(error).__name__}: {error}") from error
         if not np.isfinite(result[0]).all() or (len(result) == 5 and not np.isfinite(result[1])):

@@ -42,7 +42,7 @@ def find_planner(path_or_task: str | Path, variant: str, seed: int) -> tuple[Tas
         UserError: there is neither a planner's folder nor a task of this name, a file is damaged, or the task of a
             planner's folder names a module that cannot be found.
     """
-    folder = Path(path_or_task)
+    folder = Path(path_or_task).expanduser()
     if (folder / _PLANNER).is_file():
         return _read_folder(folder)
     if folder.is_dir():
@@ -127,7 +127,12 @@ def write_folder(
             write_json(new / _PLANNER, {"task": asdict(task), "config": asdict(config)})
             if folder.exists():  # a folder cannot be renamed onto one that holds files
                 folder.rename(old)
-            new.rename(folder)
+            try:
+                new.rename(folder)
+            except OSError:  # another process has made the folder
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
+                raise
     except OSError as error:
         raise UserError(f"{folder}: cannot write: {error.strerror or error}; choose another folder") from error
 

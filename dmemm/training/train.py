@@ -64,7 +64,7 @@ def train(
     record = {"task": task.name, "variant": method.name, "seed": seed, "steps": config.train_steps}
     write_json(report, {**record, "parameters": model.parameter_count, "seconds": round(seconds, 1)})
     checkpoint.unlink(missing_ok=True)
-    figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in list(rows[-1])[1:])
+    figures = ", ".join(f"{name} {rows[-1][name]:.4f}" for name in _COLUMNS[1:] if name in rows[-1])
     print(f"train {task.name} seed {seed}: {config.train_steps} steps, {figures} → {output}")
 
 

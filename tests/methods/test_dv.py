@@ -13,6 +13,7 @@ from dmemm.methods import dv, levels
 from dmemm.tasks import get_task
 from tests.methods.problems import (
     CPU,
+    GOAL,
     POINT,
     STARTS,
     distances_left_in_it,
@@ -101,3 +102,12 @@ def test_it_goes_to_its_goal_in_an_open_maze(monkeypatch):
     policy = dv.train(get_task("maze2d-umaze"), raw, MethodConfig(400), 0, CPU)
     away, left = distances_left_in_it(policy, s, steps=24)
     assert away.mean() > 1 and (left < 0.6).all(), (away, left)
+
+
+def test_it_goes_to_the_goal_of_a_task_of_ones_own():
+    task = dataclasses.replace(GOAL, parameters={"horizon": 15})
+    policy = dv.train(task, point_data(straight=True), MethodConfig(400), 0, CPU)
+    assert policy.stride * (policy.upper.horizon - 1) == 16
+    goals = np.array([[-0.5, 0.5], [0.6, 0.6], [0.0, -0.7]], np.float32)
+    closest = np.linalg.norm(walk(policy, STARTS, goals) - goals, axis=2).min(axis=0)
+    assert (closest < 0.3).all(), closest

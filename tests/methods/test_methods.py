@@ -11,7 +11,7 @@ import torch
 from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.errors import UserError
 from dmemm.inputs import Inputs
-from dmemm.methods import METHODS, POLICIES, base, hd, hdmi, load_actor, morel, mppi, rvs
+from dmemm.methods import METHODS, POLICIES, base, hd, hdmi, levels, load_actor, morel, mppi, rvs
 from dmemm.tasks import get_task
 from tests.methods.problems import (
     CPU,
@@ -78,6 +78,19 @@ def test_mppis_returns_are_those_of_a_loop_that_stops_at_the_end_of_the_episode(
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_mppi_does_not_prefer_an_end_to_the_way_to_a_goal():
+    task = dataclasses.replace(GOAL, terminal="tests.methods.test_methods:far")
+    policy = mppi.train(task, point_data(20), MethodConfig(1), 0, CPU)
+    s, goals, plans = torch.full((1, 2), 5.0), torch.zeros(1, 2), torch.zeros(1, 8, 2)
+    with torch.no_grad():
+        tried, got = policy.roll_out(s, plans, plans, 1.0, goals)
+        left = 0.0
+        for a in tried.unbind(dim=1):
+            s = policy.dynamics(s, a)
+            left += float((s - goals).norm())
+    assert far(s * policy.scale[2:] + policy.center[2:]).all() and float(got) == pytest.approx(-left, rel=1e-5)
+
+
 def test_mppi_whose_plans_are_all_worth_the_same_does_what_the_data_do():
     raw = point_data(50)
     actions = np.tanh(2 * raw.observations)
@@ -127,7 +140,7 @@ def test_rvs_goes_to_its_goal():
 
 @pytest.mark.parametrize("method", [hd, hdmi], ids=["hd", "hdmi"])
 def test_it_goes_to_its_goal_in_an_open_maze(method, monkeypatch):
-    monkeypatch.setattr(hd, "_HORIZONS", {"umaze": 16})
+    monkeypatch.setattr(levels, "HORIZONS", {"umaze": 16})
     monkeypatch.setattr(hd, "_STRIDE_IN_MAZES", 4)
     raw, s = rests_in_an_open_maze()
     policy = method.train(get_task("maze2d-umaze"), raw, MethodConfig(250), 0, CPU)

@@ -64,6 +64,22 @@ def test_the_pessimistic_model_rewards_by_the_distance_to_the_goal():
     assert not over.any()
 
 
+def test_an_end_is_no_way_out_of_the_distance_to_a_goal():
+    raw = point_data(20)
+    for goal_dim, ended in ((0, True), (2, False)):
+        task = dataclasses.replace(POINT, goal_dim=goal_dim, terminal="tests.methods.test_morel:anywhere")
+        model = PessimisticModel(morel.Policy.of(task, raw), raw, DynamicsEnsemble(2, 2, 2, 8), RewardModel(2, 2, 1, 8))
+        model.threshold = np.inf
+        s, goals = model.start(7, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            assert (model.step(s, torch.zeros(7, 2), goals)[2] == ended).all()
+
+
+def anywhere(states):
+    """Every state is terminal."""
+    return states[..., 0] == states[..., 0]
+
+
 def test_advantages_are_those_of_a_sum_over_what_is_left_of_the_episode():
     rng = np.random.default_rng(0)
     rewards, values, over = rng.normal(size=(9, 3)), rng.normal(size=(10, 3)), rng.random((9, 3)) < 0.3

@@ -179,28 +179,3 @@ def test_it_goes_to_its_goal():
     for goal in (1, 5):
         reached = np.array(steps_along_it(policy, np.full((7, 1), goal, np.float32)))
         assert np.abs(reached - goal).mean() < 1
-
-
-def test_the_context_is_what_was_seen_done_and_earned(monkeypatch):
-    monkeypatch.setattr(tt, "_CONTEXT", 2)
-    raw = point_data(40)
-    policy = frozen(tt.train(POINT, raw, MethodConfig(1), 0, CPU))
-    seen = []
-    search = policy.beam_search
-    monkeypatch.setattr(policy, "beam_search", lambda sequences: seen.append(sequences) or search(sequences))
-    observations, done = raw.observations[:12].reshape(4, 3, 2), []
-    for step in range(4):
-        done.append(policy.act(observations[step]))
-        policy.take_rewards(raw.rewards[3 * step : 3 * step + 3])
-    assert [x.shape for x in seen] == [(3, 2), (3, 8), (3, 14), (3, 14)]
-    for place, step in enumerate((1, 2)):
-        tokens = seen[3][:, 6 * place : 6 * place + 6]
-        assert torch.equal(tokens[:, :2], policy.discretise(policy.normalise(observations[step])))
-        a = policy.reconstruct(tokens[:, 2:4], 2) * policy.scale[:2] + policy.center[:2]
-        np.testing.assert_allclose(a, done[step], atol=1e-5)
-        earned = torch.as_tensor(raw.rewards[3 * step : 3 * step + 3])[:, None]
-        assert torch.equal(tokens[:, 4], policy.discretise(earned, 4)[:, 0])
-    assert torch.equal(seen[3][:, 12:], policy.discretise(policy.normalise(observations[3])))
-    policy.reset()
-    policy.act(observations[0])
-    assert torch.equal(seen[4], seen[0])
