@@ -50,6 +50,9 @@ def test_a_tasks_file_may_have_both_scales_too():
     methods = [get_method(name) for name in ("diffuser", "dmemm", "wo_modulation")]
     assert [EvaluateConfig.resolve(PARAMS, task, method).alpha for method in methods] == [3, 10, 10]
     assert override_own(task, ["alpha=5.0"]).parameters == {"alpha": 5.0}
+    assert override_own(task, ["alpha.others=5.0"]).parameters == {"alpha": {"diffuser": 3, "others": 5.0}}
+    one = dataclasses.replace(task, parameters={"alpha": 10})
+    assert override_own(one, ["alpha.diffuser=5"]).parameters == {"alpha": {"diffuser": 5, "others": 10}}
 
 
 @pytest.mark.parametrize("text", ["66484978252556e8673c638c4a3560c3", "1e", "nan1", "[1]", "{a: 1}", ""])
@@ -210,4 +213,12 @@ def test_command_line_names_an_unknown_task_and_a_missing_file(capsys, tmp_path)
     assert "no.hdf5" in error and len(error.splitlines()) == 1
     assert main(["segment", "hopper-medium", "--raw", "x", "--output", output, "--set", "alpha=1"]) == 1
     assert "alpha=1: not a parameter of this stage" in capsys.readouterr().err
+    repeated = ["--set", "alpha=1", "--set", "held_out=0"]
+    assert main(["segment", "hopper-medium", "--raw", "x", "--output", output, *repeated]) == 1
+    assert "alpha=1: not a parameter of this stage" in capsys.readouterr().err
+    files = ["--model", "x", "--statistics", "y", "--output", output]
+    assert main(["evaluate", "hopper-medium", "wo_weighting", "0", *files, "--set", "alpha=1"]) == 1
+    assert "x: no such file" in capsys.readouterr().err
+    assert main(["evaluate", "hopper-medium", "diffuser", "0", *files, "--set", "objective=value"]) == 1
+    assert "objective=value: diffuser fixes objective at plan_value; leave it out" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,16 @@ def load(path: Path) -> Params:
     _check_listed(path, "ablation_tasks", params["ablation_tasks"], "locomotion", params)
     _check_listed(path, "sensitivity_tasks", params["sensitivity_tasks"], "locomotion", params)
     _check_listed(path, "mazes", [f"maze2d-{maze}" for maze in params["mazes"]], "maze", params)
-    return params
+    return {key: _plain(value) for key, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Write whole numbers as integers: 1.0 and 1 are the same value, and must be the same text in a job's record."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_task(path: Path, key: str, name: str) -> None:

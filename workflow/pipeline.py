@@ -198,4 +198,4 @@ def gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return sum(name.strip() not in ("", "-1") for name in visible.split(","))
-    return len(glob("/dev/nvidia[0-9]*"))
+    return len(glob("/dev/nvidia[0-9]*")) or len(glob("/dev/dxg"))  # which Windows' Linux has in their place

@@ -20,7 +20,6 @@ from dmemm.files import parse_yaml, read_json, replacing, write_json
 METADATA = Path(".snakemake/metadata")
 SYNCED = Path(".snakemake/synced.json")  # stage → digest of its copy when it was last the same as Snakemake's records
 UNRECORDED = Path(".snakemake/unrecorded")  # there while a run is at work, and after one that was killed
-SOURCES = ("params.yaml", "Snakefile", "workflow", "dmemm", "tasks")
 INCOMPLETE = Path(".snakemake/incomplete")  # marks of files whose job has not ended, by their places in METADATA
 PART = " # not all of it"
 
@@ -38,7 +37,6 @@ STAGES = {
         "table1", "table2", "table3", "intervals", "training", "figure1", "curves", "consistency_table", "metrics",
     }),
 }  # fmt: skip
-_at_start: dict[str, tuple[int, int]] = {}
 
 
 def prepare(dryrun: bool) -> None:
@@ -74,7 +72,6 @@ def prepare(dryrun: bool) -> None:
             # `dvc exp run` writes the committed params.yaml and then its own, often within one tick of the clock. Git
             # tells files apart by time and size: if only a digit differs, it would take the second for the first.
             os.utime("params.yaml")
-        _at_start.update(_sources())
         if METADATA.exists() and not all(copy.exists() for copy, _ in STAGES.values()):  # a run was killed
             _copy_records()
         if not _by_dvc() and UNRECORDED.exists():
@@ -90,16 +87,15 @@ def begin() -> None:
         UNRECORDED.touch()
 
 
-def finish(complete: bool) -> None:
+def finish() -> None:
     """After the last job, copy the records and record everything in DVC, unless DVC started this run.
 
-    Args:
-        complete: whether everything that the tables need was made. Otherwise, or if parameters or code were edited in
-            the meantime, Snakemake is asked what remains to be done.
+    Snakemake is asked what remains to be done for the tables: the run may have been of some files, with options that
+    leave jobs out, or parameters or code may have been edited in the meantime.
     """
     _copy_records()
     if not _by_dvc():
-        _commit(set() if complete and _sources() == _at_start else _missing())
+        _commit(_missing())
 
 
 def _leave_the_future() -> None:
@@ -162,13 +158,8 @@ def _digest(path: Path) -> str:
 
 
 def _by_dvc() -> bool:
-    return "DVC_STAGE" in os.environ or not Path(".dvc").is_dir()
-
-
-def _sources() -> dict[str, tuple[int, int]]:
-    """Time and size of each file of the code and the parameters."""
-    found = [path for name in SOURCES for path in (Path(name), *Path(name).rglob("*")) if path.is_file()]
-    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found if path.suffix != ".pyc"}
+    """Whether DVC records what this run makes, or cannot: it needs git."""
+    return "DVC_STAGE" in os.environ or not Path(".dvc").is_dir() or not Path(".git").exists()
 
 
 def _missing() -> set[str] | None:

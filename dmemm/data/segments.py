@@ -129,13 +129,13 @@ def hold_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
         Whether each step is of a chosen episode, shape (N,).
     """
     lengths = slices[:, 1] - slices[:, 0]
-    wanted, taken = share * int(lengths.sum()), 0
+    total, taken = int(lengths.sum()), 0
+    wanted = share * total
     chosen = np.zeros(len(slices), dtype=bool)
-    order = np.random.default_rng(0).permutation(len(slices))
-    for episode in order[:-1]:  # a single episode is there to learn from
+    for episode in np.random.default_rng(0).permutation(len(slices)):
         if taken >= wanted:
             break
-        if taken + lengths[episode] <= 2 * wanted:
+        if taken + lengths[episode] <= min(2 * wanted, total - 1):  # something is left to learn from
             chosen[episode] = True
             taken += int(lengths[episode])
     return np.repeat(chosen, lengths)

@@ -99,5 +99,5 @@ def _idle(task: Task, setting: CalibrateConfig) -> Iterator[str]:
         yield "lambda_guide"
     if task.has_goal or (setting.candidates == 1 and setting.alpha == 0):
         yield from ("objective", "model_rollout")
-    elif setting.objective == "plan_value":
+    elif setting.objective == "plan_value" or setting.candidates == 1:  # predicted states count in the choice
         yield "model_rollout"

@@ -211,7 +211,7 @@ def train(
         raise UserError(f"{task.name}: the weights of {method.name} are not finite; look for outliers in the data")
     seconds = time.perf_counter() - start
     save_weights(output, policy.state_dict(), {"kind": method.name, **policy.header})
-    write_csv(curve, ("step", "total"), policy.losses)
+    write_csv(curve, ("step", "total", "wdiff", "tr", "rd"), policy.losses)  # `dvc plots` asks every curve for these
     steps = config.method_steps if policy.takes_steps else None
     figures = {"steps": steps, "parameters": policy.size, "seconds": round(seconds, 1)}
     write_json(report, {"task": task.name, "variant": method.name, "seed": seed, **figures})

@@ -52,4 +52,4 @@ def make_guide(
         return Guide(action_dim, None, dynamics, config.lambda_guide, config.veto, plan_value)
     ended = termination(task, model.center[action_dim:], model.scale[action_dim:])
     outcome = Outcome(config.objective, reward, value, config.discount, config.termination_penalty, ended)
-    return Guide(action_dim, outcome, dynamics, config.lambda_guide, config.veto, rollout=config.predicts(task))
+    return Guide(action_dim, outcome, dynamics, config.lambda_guide, config.veto, rollout=config.model_rollout)

@@ -67,7 +67,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
             "Gradient steps": "–" if line["steps"] is None else str(line["steps"]),
             "Parameters": str(line["parameters"]),
             "Minutes": f"{line['minutes']:.1f}",
-            "Score": f"{line['score']:.1f}",
+            "Score": f"{line['score']:z.1f}",
         }
         for line in lines
     ]

@@ -183,7 +183,7 @@ def _texts(line: Line) -> dict[str, str]:
     if line["mean"] is None:
         return texts | {"Score": "failed", "ms a plan": "–", "Best is better": "–"}
     error, probability = (line[key] for key in ("standard_error", "best_is_better"))
-    texts["Score"] = f"{line['mean']:.1f} ± {'–' if error is None else f'{error:.1f}'}"
+    texts["Score"] = f"{line['mean']:z.1f} ± {'–' if error is None else f'{error:.1f}'}"
     texts["ms a plan"] = f"{line['ms_a_plan']:.1f}"
     return texts | {"Best is better": "–" if probability is None else f"{probability:.2f}"}
 

@@ -134,8 +134,8 @@ def _texts(line: dict[str, Any]) -> dict[str, str]:
         "Tasks": line["tasks"],
         "Method": NAMES.get(line["variant"], line["variant"]),
         "Tasks × seeds": str(line["scores"]),
-        "Mean": f"{line['mean']:.1f}",
-        "IQM": f"{line['iqm']:.1f}",
+        "Mean": f"{line['mean']:z.1f}",
+        "IQM": f"{line['iqm']:z.1f}",
         "95 % interval": _span(line["low"], line["high"], 1),
     }
 

@@ -71,8 +71,8 @@ def write_table(
     lines.append(_average(lines))
     known = [line for line in lines if line["best_policy_score"] is not None]
     blocks = {"": [_texts(line, variants, best_policy=bool(known)) for line in lines]}
-    if with_published:
-        blocks[_PUBLISHED] = [texts for line in lines if (texts := _published_texts(line, variants))]
+    if with_published and any(quoted := [_published_texts(line, variants) for line in lines]):
+        blocks[_PUBLISHED] = [texts for texts in quoted if texts]
     caption = f"{_TITLES[number]}. {describe(rows)}"
     table = Table(f"Table {number}", f"{caption} Bold: the best method of a row.", lines, blocks)
     write(outputs, table, lambda: draw_scores(rows, variants, f"{table.name}. {caption} Pale dots: seeds."))
@@ -222,7 +222,7 @@ def _published_texts(line: Cells, variants: Sequence[str]) -> dict[str, str]:
 
 
 def _text(value: Cell) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else "" if value is None else str(value)
+    return f"{value:z.1f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _with_error(mean: str, line: Cells, column: str) -> str:

@@ -1,5 +1,6 @@
 """Data of every source in one raw format: D4RL's semantics, its servers and caches, bad files."""
 
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -13,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmemm.config import DownloadConfig
-from dmemm.data import hdf5
+from dmemm.data import d4rl, hdf5
 from dmemm.data.download import download
 from dmemm.data.raw import ARRAYS, read_raw
 from dmemm.envs import GOALS, MazeEnv
@@ -204,6 +206,44 @@ def test_actions_out_of_bounds_are_clipped_and_told(tmp_path: Path, capsys: pyte
     assert "!! hopper-medium-expert" in capsys.readouterr().err
 
 
+def test_cuts_that_are_not_marked_are_told(tmp_path: Path) -> None:
+    columns = hopper(timeouts=None, next_observations=None)
+    (warning,) = fetch(own(write(tmp_path / "a.hdf5", columns)), tmp_path)["warnings"]
+    assert "neither `timeouts` nor `next_observations`" in warning
+    columns = hopper(next_observations=None)
+    assert fetch(own(write(tmp_path / "b.hdf5", columns)), tmp_path)["warnings"] == []
+
+
+class Doubles(gym.Env[Any, Any]):
+    """An environment whose actions are float64, as many people's are."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (11,))
+    action_space = gym.spaces.Box(-0.1, 0.1, (3,), np.float64)
+
+
+class Integers(Doubles):
+    """An environment with integers for actions."""
+
+    action_space = gym.spaces.Box(-1, 1, (3,), np.int64)
+
+
+class Mixed(Doubles):
+    """An environment whose observations are a dict, but not of goals."""
+
+    observation_space = gym.spaces.Dict({"position": Doubles.observation_space})
+
+
+def test_an_environment_s_actions_may_be_doubles_but_not_integers(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", hopper(actions=np.full((200, 3), 0.1)))
+    task = dataclasses.replace(own(path), env=f"{__name__}:Doubles", terminal="")
+    assert fetch(task, tmp_path)["warnings"] == []  # 0.1 is not outside of 0.1
+    assert read_raw(tmp_path / "raw.hdf5").actions.dtype == np.float32
+    with pytest.raises(UserError, match="actions in Box.*int64.*fractional"):
+        fetch(dataclasses.replace(task, env=f"{__name__}:Integers"), tmp_path)
+    with pytest.raises(UserError, match="or, with goal_dim, a dict of flat observation, achieved_goal"):
+        fetch(dataclasses.replace(task, env=f"{__name__}:Mixed", goal_dim=1), tmp_path)
+
+
 # --- bad files: one line, and the earlier data stay ---
 
 
@@ -352,6 +392,20 @@ def test_d4rl_is_downloaded_once_recorded_and_compared_with_what_is_known(
     with pytest.raises(UserError, match=r"hopper_medium-v2\.hdf5"):
         fetch(task, tmp_path, mirrors=(url,))
     assert not cached.exists() and (tmp_path / "raw.hdf5").read_bytes() == before
+
+
+def test_a_cache_that_cannot_be_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "cache" / "hopper_medium-v2.hdf5", hopper())
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
+
+    def refuse(path: Path) -> Any:
+        raise UserError(f"{path}: cannot write: Permission denied")
+
+    monkeypatch.setattr(d4rl, "replacing", refuse)
+    assert fetch(get_task("hopper-medium"), tmp_path)["transitions"] == 200
+    assert "Permission denied; later uses cannot check hopper_medium-v2.hdf5" in capsys.readouterr().err
 
 
 def test_a_published_checksum_is_required_and_a_bare_mirror_is_asked_by_name(

@@ -92,13 +92,22 @@ def test_held_out_are_whole_episodes_that_training_never_draws(lengths, share):
     held_out = {int(e) for e in episode[segments.held_out]}
     assert set(episode[~segments.held_out].tolist()).isdisjoint(held_out)
     assert len(held_out) < len(lengths)
-    steps = sum(lengths[e] for e in held_out)
-    assert steps <= share * sum(lengths) + max(lengths)
-    assert share == 0 or len(lengths) == 1 or steps >= min(share * sum(lengths), sum(lengths) - max(lengths))
+    steps, wanted = sum(lengths[e] for e in held_out), share * sum(lengths)
+    assert steps <= 2 * wanted
+    if max(lengths) <= wanted and len(lengths) > 1:  # every episode fits
+        assert steps >= min(wanted, sum(lengths) - max(lengths))
     windows = Windows(raw, segments, HOPPER, torch.device("cpu"))
     windows.batch = lambda index: index
     drawn = windows.draw(500, torch.Generator().manual_seed(0)).numpy()
     assert not segments.held_out[drawn].any()
+
+
+def test_a_long_recording_is_not_lost_to_what_is_held_out(tmp_path):
+    for lengths, held_out in (([380, 20], 20), ([190, 20, 190], 20), ([200, 200], 0)):
+        assert make_segments(raw_data(lengths), HOPPER, 3, 0.1, 0.05).held_out.sum() == held_out
+    with pytest.raises(UserError, match=r"raw\.hdf5: no episode is as long as the horizon, 8; set it to 7 or less"):
+        write_raw(tmp_path / "raw.hdf5", [raw_data([6, 7, 2])])
+        segment(HOPPER, SegmentConfig(8, 0.1, 0.0), tmp_path / "raw.hdf5", tmp_path / "a.h5")
 
 
 def test_drawing_is_seeded():

@@ -225,7 +225,7 @@ def test_training_writes_the_losses_of_a_method_that_has_one(method, learns, tmp
     with files["curve"].open() as file:
         reader = csv.DictReader(file)
         rows = [(int(row["step"]), float(row["total"])) for row in reader]
-    assert reader.fieldnames == ["step", "total"]
+    assert reader.fieldnames == ["step", "total", "wdiff", "tr", "rd"]  # those of planners: `dvc plots` asks for all
     assert [step for step, _ in rows] == (list(range(2, 151, 2)) if learns else [])
     if learns:
         losses = np.array([loss for _, loss in rows])

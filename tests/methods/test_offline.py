@@ -93,13 +93,15 @@ def test_each_method_is_trained_loaded_and_seeded(method, folder):
 
 def test_imitation_writes_its_losses_and_actor_critics_a_header(folder):
     header, *rows = (folder / "bc0.csv").read_text().splitlines()
-    assert header == "step,total" and [int(row.split(",")[0]) for row in rows] == list(range(2, STEPS["bc"] + 1, 2))
+    assert header == "step,total,wdiff,tr,rd" and [int(row.split(",")[0]) for row in rows] == list(
+        range(2, STEPS["bc"] + 1, 2)
+    )
     losses = [float(row.split(",")[1]) for row in rows]
     assert 0 < np.mean(losses[-20:]) < 0.5 * np.mean(losses[:5])
     assert [line.split(",")[0] for line in (folder / "dt0.csv").read_text().splitlines()] == ["step", "1", "2"]
     for method in BY_D3RLPY:
         if method not in ("bc", "dt"):
-            assert (folder / f"{method}0.csv").read_text().splitlines() == ["step,total"]
+            assert (folder / f"{method}0.csv").read_text().splitlines() == ["step,total,wdiff,tr,rd"]
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_does_not(folder, tmp_path):

@@ -68,6 +68,17 @@ def test_what_cannot_be_planned_from_is_named(observations, goals, message):
         planner(1).plan(observations, goals)
 
 
+def test_nor_what_is_seen_while_a_plan_is_followed():
+    made, goals = planner(1), np.zeros((2, 2), np.float32)
+    made.act(np.zeros((2, 4)), goals)
+    seen = np.array([[0, 0, 0, np.nan], [0, 0, 0, 0]])
+    with pytest.raises(UserError, match="observation 0 is not finite"):
+        made.act(seen, goals)
+    with pytest.raises(UserError, match=r"observations have shape \(2, 5\)"):
+        made.act(np.zeros((2, 5)), goals)
+    made.act(seen, goals, np.array([False, True]))  # whose episode is over
+
+
 def test_a_plan_that_is_not_finite_is_never_returned():
     made = planner(1)
     made.model.scale[0] = torch.inf

@@ -32,7 +32,8 @@ class Stub(gym.Env):
             if self.fault == "crash":
                 raise RuntimeError("mj_step: out of stack")
             state[4] = np.nan if self.fault == "state" else state[4]
-            return state, np.nan if self.fault == "reward" else 1.0, False, False, {}
+            reward = {"reward": np.nan, "vector": np.ones(2)}.get(self.fault, np.ones(1))
+            return state, reward, False, False, {}
         return state, 1.0, self.t == 4 + self.episode, False, {}
 
 
@@ -75,6 +76,7 @@ def test_episodes_end_when_they_end(monkeypatch):
         ("crash", "the environment failed: RuntimeError: mj_step"),
         ("state", "a number that is not finite"),
         ("reward", "a number that is not finite"),
+        ("vector", "the environment failed: ValueError"),
     ],
 )
 def test_a_fault_names_the_episode_and_is_not_scored(monkeypatch, fault, message):

@@ -114,6 +114,17 @@ def test_a_planner_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
             planner(4, without=["dynamics"], lambda_guide=0.0).save(tmp_path / folder)
     assert names(tmp_path) == {"planner"}
     assert {path.name: path.read_bytes() for path in (tmp_path / "planner").iterdir()} == before
+    monkeypatch.undo()
+    rename, renamed = Path.rename, []
+
+    def refuse_the_second(path, target):
+        renamed.append(path)
+        return fail() if len(renamed) == 2 else rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_second)
+    with pytest.raises(UserError, match="planner: cannot write"):
+        planner(4, without=["dynamics"], lambda_guide=0.0).save(tmp_path / "planner")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "planner").iterdir()} == before
 
 
 @pytest.mark.parametrize("kept", ["notes.txt", "dynamics.safetensors"])

@@ -87,6 +87,18 @@ def test_published_scores_stand_only_beside_d4rl_data(write_score: Any, table: A
     assert "not comparable" not in text
 
 
+def test_d4rl_rows_that_the_paper_lacks_need_no_published_block(write_score: Any, table: Any) -> None:
+    lines, text = table(
+        3, [write_score("halfcheetah-medium", v, 0, [1.0 * i], data_source="d4rl") for i, v in enumerate(ABLATIONS)]
+    )
+    assert lines[0]["dmemm_published_mean"] == "" and "Published" not in text
+
+
+def test_of_two_scores_around_zero_the_better_one_is_bold(write_score: Any, table: Any) -> None:
+    _, text = table(1, pair(write_score, HOPPER, [[-0.04]], [[0.04]]))
+    assert text.splitlines()[4].count("**0.0 ± –**") == 2 and "-0.0" not in text
+
+
 def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(write_score: Any, table: Any) -> None:
     scores = pair(write_score, HOPPER, [[1]], [[3]]) + pair(write_score, WALKER, [[1]], [[3]], data_source="d4rl")
     lines, text = table(1, scores)

@@ -35,6 +35,14 @@ def test_back_by_checkout_then_forward_by_hand_plans_training(small):
     assert small.planned() == ALL
 
 
+def test_a_run_that_leaves_jobs_out_does_not_look_complete(small):
+    small.set(lambda_tr=0.2)
+    small.run("snakemake", "--quiet", "all", "--until", "train")
+    rest = {"evaluate": 2, "table1": 1}
+    assert small.planned() == rest and not is_clean(small)
+    assert small.ran("dvc", "repro") == rest and is_clean(small)
+
+
 def test_failure_under_snakemake_leaves_nothing_that_looks_current(small):
     small.set(lambda_tr=0.2)
     (small.folder / "fail-walker2d-medium").touch()

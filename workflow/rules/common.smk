@@ -154,7 +154,8 @@ def add_report(
 
     def made_from(wildcards):
         behind = [PIPELINE.origin(stage, task.format(**wildcards), method) for stage, task, method in jobs]
-        return digest_of([digest(module), *sorted(behind)])
+        headings = [method.label for method in METHODS.values()]
+        return digest_of([digest(module), *headings, *sorted(behind)])
 
     REPORTS.append(
         SimpleNamespace(

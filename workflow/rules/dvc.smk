@@ -4,8 +4,8 @@ onstart:
 
 
 onsuccess:
-    record.finish(complete=not workflow.dag_settings.targets or "all" in workflow.dag_settings.targets)
+    record.finish()
 
 
 onerror:
-    record.finish(complete=False)
+    record.finish()

@@ -67,7 +67,11 @@ NEEDED = {
         if any(
             name in PIPELINE.reads(stage, task, method)
             for stage in ("train", "evaluate", "consistency")
-            for method in ["diffuser", "dmemm", *ABLATIONS, *POINTS]
+            for method in [
+                *COLUMNS,
+                *(ABLATIONS if task in config["ablation_tasks"] else ()),
+                *(POINTS if task in config["sensitivity_tasks"] else ()),
+            ]
         )
     ]
     for name in MECHANISMS
