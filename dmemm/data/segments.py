@@ -119,7 +119,7 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
 
 
 def hold_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Choose random episodes with about a share of all steps.
+    """Choose random episodes with about a share of all steps; or, if all are too long for it, the end of the longest.
 
     Args:
         slices: start and end (exclusive) of the episodes, shape (E, 2).
@@ -138,7 +138,11 @@ def hold_out(slices: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
         if taken + lengths[episode] <= min(2 * wanted, total - 1):  # something is left to learn from
             chosen[episode] = True
             taken += int(lengths[episode])
-    return np.repeat(chosen, lengths)
+    held_out = np.repeat(chosen, lengths)
+    if not taken:  # all episodes are long: windows before the end of this one reach into it
+        end = slices[lengths.argmax(), 1]
+        held_out[end - min(int(wanted), int(lengths.max()) - 1) : end] = True
+    return held_out
 
 
 def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> None:
