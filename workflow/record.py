@@ -206,4 +206,5 @@ def _commit(missing: set[str] | None) -> None:
     except (DvcException, OSError) as error:
         print(f"snakemake: the results are not recorded in DVC: {error}", file=sys.stderr)
     else:
-        UNRECORDED.unlink(missing_ok=True)
+        if missing is not None:  # the next run asks again
+            UNRECORDED.unlink(missing_ok=True)
