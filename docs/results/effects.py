@@ -63,11 +63,23 @@ OTHER_EFFECTS = {
         )
         for steps, table in TABLE3.items()
     },
-    "lambda_tr 0.1 minus 1, four data sets": [
+    **{
+        f"lambda_tr 0.1 minus {value}, 12000 steps": pairs(
+            "figure 1, 12000 steps", HOPPER_WALKER2D, "lambda_tr=0.1", variant
+        )
+        for value, variant in {
+            "0": "wo_lambda_tr",
+            "0.01": "lambda_tr=0.01",
+            "0.3": "lambda_tr=0.3",
+            "1": "dmemm",
+            "10": "lambda_tr=10.0",
+        }.items()
+    },
+    "lambda_tr 0.1 minus 1, four data sets, 4000 steps": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
         *pairs("weights of the losses", QUICK[1:], "lambda_tr=0.1", "dmemm"),
     ],
-    "lambda_tr 1 minus 10, hopper": pairs(FIGURE1, [REPLAY[0]], "dmemm", "lambda_tr=10.0"),
+    "lambda_tr 1 minus 10, hopper, 4000 steps": pairs(FIGURE1, [REPLAY[0]], "dmemm", "lambda_tr=10.0"),
     "guided minus unguided, replay data": pairs("table 1", REPLAY, "dmemm", "dmemm, unguided"),
     "guided minus unguided, the other five": pairs("table 1", GUIDED_OTHERS, "dmemm", "dmemm, unguided"),
     **{
@@ -144,5 +156,5 @@ def draw(values: dict[tuple[str, str], Effect]) -> None:
 if __name__ == "__main__":
     computed = effects()
     for (condition, compared), effect in computed.items():
-        print(f"{condition:35}{compared:42}{show(*effect)}")
+        print(f"{condition:35}{compared:52}{show(*effect)}")
     draw(computed)
