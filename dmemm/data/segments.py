@@ -36,7 +36,6 @@ class Segments:
         horizon: steps of a window.
         starts: int64, shape (windows,), index of the first transition in the raw data.
         lengths: int64, shape (windows,), steps before the episode's end, at most `horizon`; the rest is padding.
-        returns: float32, shape (windows,), sum of the rewards of those steps.
         weights: float32, shape (windows,), in (0, 1], eq. 11.
         held_out: bool, shape (windows,), windows of episodes that no diffusion network is trained on.
         normaliser: of transitions `[action, observation]`.
@@ -46,7 +45,6 @@ class Segments:
     horizon: int
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    returns: NDArray[np.float32]
     weights: NDArray[np.float32]
     held_out: NDArray[np.bool_]
     normaliser: Normaliser
@@ -65,7 +63,7 @@ class Segments:
 
     def fault(self) -> str:
         """Return what is wrong with windows that were read, in any data set; empty if nothing is."""
-        columns = (self.starts, self.lengths, self.returns, self.weights, self.held_out)
+        columns = (self.starts, self.lengths, self.weights, self.held_out)
         parts = [getattr(self.normaliser, name) for name in Normaliser.names()]
         if any(x.shape != (len(self.starts),) for x in columns) or any(x.shape != parts[0].shape for x in parts):
             return "arrays of shapes that do not belong together"
@@ -110,7 +108,6 @@ def make_segments(raw: RawData, task: Task, horizon: int, weight_floor: float, h
         horizon,
         starts,
         lengths,
-        returns.astype(np.float32),
         np.clip(share, weight_floor, 1).astype(np.float32),
         hold_out(slices, held_out),
         Normaliser.join(*fit_normalisers(raw, task)),
@@ -160,7 +157,7 @@ def segment(task: Task, config: SegmentConfig, raw_path: Path, output: Path) -> 
         )
     with replacing(output) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["task"], file.attrs["horizon"], file.attrs["data"] = task.name, config.horizon, segments.data
-        for name in ("starts", "lengths", "returns", "weights", "held_out"):
+        for name in ("starts", "lengths", "weights", "held_out"):
             values = getattr(segments, name)
             file.create_dataset(name, data=values, chunks=True, **STORAGE)
         for name in Normaliser.names():
@@ -182,7 +179,7 @@ def read_segments(path: Path) -> Segments:
     with reading(path, _REMAKE) as file:
         if "data" not in file.attrs:
             raise UserError(f"{path}: {OUTDATED}")
-        arrays = {name: dataset(file, name)[:] for name in ("starts", "lengths", "returns", "weights", "held_out")}
+        arrays = {name: dataset(file, name)[:] for name in ("starts", "lengths", "weights", "held_out")}
         normaliser = Normaliser(*(dataset(file, f"normaliser/{name}")[:] for name in Normaliser.names()))
         horizon, data = int(file.attrs["horizon"]), str(file.attrs["data"])
         segments = Segments(horizon=horizon, normaliser=normaliser, data=data, **arrays)

@@ -46,9 +46,9 @@ def test_windows_are_those_of_a_loop_over_episodes(lengths, horizon, seed):
             valid = raw.rewards[t : min(t + horizon, start + length)].astype(np.float64)
             mapped = sum((r - low) / (high - low) if high > low else 1.0 for r in valid)
             weight = 1.0 if high == low else max(0.05, mapped / horizon)
-            expected.append((t, len(valid), valid.sum(), weight))
+            expected.append((t, len(valid), weight))
         start += length
-    got = np.stack([segments.starts, segments.lengths, segments.returns, segments.weights], axis=1)
+    got = np.stack([segments.starts, segments.lengths, segments.weights], axis=1)
     np.testing.assert_allclose(got, np.array(expected), rtol=1e-4, atol=1e-5)
     assert ((segments.weights > 0) & (segments.weights <= 1)).all()
 
@@ -146,7 +146,7 @@ def test_file_holds_indices_and_reads_back(tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     read, made = read_segments(tmp_path / "a.h5"), make_segments(raw, HOPPER, 8, 0.1, 0.3)
     assert read.horizon == 8
-    for name in ("starts", "lengths", "returns", "weights", "held_out"):
+    for name in ("starts", "lengths", "weights", "held_out"):
         assert np.array_equal(getattr(read, name), getattr(made, name))
     assert np.array_equal(read.normaliser.scale, made.normaliser.scale)
     (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:500])
