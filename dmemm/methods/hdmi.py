@@ -41,10 +41,7 @@ _KNOWN = 2  # entries appended to an upper state: the return to go, and whether 
 
 
 class GoalDiffuser(DiffusionModel):
-    """The upper level without a goal, for plans whose first step is `[state, return to go, 0]`.
-
-    Without a return, the first step is `[state, 0, -1]`. All other steps are `[state, 0, 0]`.
-    """
+    """The upper level without a goal: plans of `[state, return to go, 0]`, or `[state, 0, -1]` without a return."""
 
     def estimate(self, tau: Tensor, k: Tensor, values: Tensor) -> Tensor:
         """See `DiffusionModel`; extrapolate from the estimate without the return to the one with it by `_STRENGTH`."""
@@ -56,9 +53,12 @@ class GoalDiffuser(DiffusionModel):
 
 
 def without_return(tau: Tensor) -> Tensor:
-    """Drop the return from the first step of normalised plans (batch, horizon, Ds + 2)."""
+    """Drop the return from the first step of normalised plans (batch, horizon, Ds + 2).
+
+    The returns of later steps, which are planned too, stay: docs/methods.md.
+    """
     free = tau.clone()
-    free[:, 0, -_KNOWN], free[:, 0, -1] = 0.0, -1.0  # a tensor from the host cannot be in a CUDA graph
+    free[:, 0, -_KNOWN], free[:, 0, -1] = 0.0, -1.0
     return free
 
 
@@ -105,9 +105,9 @@ class _WithReturns(Windows):
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         batch = super().draw(count, generator)
         dropped = torch.rand(count, generator=generator, device=batch.tau.device) < _DROPPED
-        tau = batch.tau.clone()
-        tau[:, 1:, -_KNOWN:] = 0.0  # the estimate without a return must not find it in later steps
-        return dataclasses.replace(batch, tau=torch.where(dropped[:, None, None], without_return(tau), tau))
+        blank = batch.tau.clone()
+        blank[..., -_KNOWN], blank[..., -1] = 0.0, -1.0  # a tensor from the host cannot be in a CUDA graph
+        return dataclasses.replace(batch, tau=torch.where(dropped[:, None, None], blank, batch.tau))
 
 
 def returns(raw: RawData, penalty: float) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import torch
 
 from dmemm.config import MethodConfig
 from dmemm.data.raw import episode_slices
-from dmemm.data.segments import make_segments
 from dmemm.errors import UserError
 from dmemm.methods import hd, hdmi, levels
 from dmemm.models.dit import PlanDit
@@ -97,20 +96,6 @@ def test_guidance_goes_beyond_the_estimate_with_the_return():
     # Without a return the entries are 0 and -1: -5; with it r: -5 + 1.2 (r + 5).
     np.testing.assert_allclose(estimate[:, 1:, 0], [[2.2, 2.2], [3.4, 3.4]], rtol=1e-5)
     np.testing.assert_array_equal(estimate[:, 0], tau[:, 0])
-
-
-def test_only_the_first_step_of_a_training_plan_tells_the_return():
-    rng = np.random.default_rng(0)
-    s = np.concatenate(
-        [rng.normal(size=(60, 3)), np.ones((60, 1))], axis=1
-    )  # two entries of state, the return, its flag
-    raw = raw_data(s, np.zeros((60, 0)), s, np.zeros(60), 20)
-    windows = hdmi._WithReturns(raw, make_segments(raw, POINT, 5, 1.0), POINT, CPU)
-    tau = windows.draw(2000, torch.Generator().manual_seed(0)).tau
-    assert not tau[:, 1:, 2:].any() and tau[:, 1:, :2].any()
-    dropped = tau[:, 0, 3] == -1
-    assert dropped.float().mean() == pytest.approx(hdmi._DROPPED, abs=0.03)
-    assert not tau[dropped, 0, 2].any() and tau[~dropped, 0, 2].all() and not tau[~dropped, 0, 3].any()
 
 
 def test_the_returns_of_an_episode_that_is_cut_off_go_on_with_its_own_mean():
