@@ -62,12 +62,18 @@ def override(params: Params, assignments: Sequence[str]) -> Params:
     return check_params(changed, "command line")
 
 
+def split(assignment: str) -> tuple[str, str, str]:
+    """Split `name.part=value`; without a dot, the part is empty."""
+    key, _, value = assignment.partition("=")
+    name, _, part = key.partition(".")
+    return name, part, value
+
+
 def override_own(task: Task, assignments: Sequence[str]) -> Task:
     """Apply the assignments of `override` to the values of the task's file, which come before those of params.yaml."""
     own = dict(task.parameters)
     for assignment in assignments:
-        key, _, value = assignment.partition("=")
-        name, _, part = key.partition(".")
+        name, part, value = split(assignment)
         if name in own and part in ("", task.suite, f"{task.suite}.{task.body}"):
             own[name] = parse_yaml(value)
         elif name in own and part in (planners := ("diffuser", "others")):

@@ -22,6 +22,7 @@ from dmemm.config import (
     load_params,
     override,
     override_own,
+    split,
     training_config,
 )
 from dmemm.errors import UserError
@@ -43,7 +44,7 @@ def _resolve(
     arguments: argparse.Namespace, kind: type[AnyConfig], method: Method | None = None
 ) -> tuple[Task, AnyConfig]:
     """The task, and the stage's parameters: those given on the command line, the others from params.yaml."""
-    unknown = [a for a in arguments.assignments if a.partition("=")[0].partition(".")[0] not in kind.parameters()]
+    unknown = [a for a in arguments.assignments if split(a)[0] not in kind.parameters()]
     if unknown:
         raise UserError(f"{unknown[0]}: not a parameter of this stage; it reads {', '.join(kind.parameters())}")
     seed = getattr(arguments, "seed", 0)
@@ -53,8 +54,7 @@ def _resolve(
     task = override_own(get_task(arguments.task), arguments.assignments)
     fixed = method.fixed if method else {}
     for assignment in arguments.assignments:
-        key, _, value = assignment.partition("=")
-        name = key.partition(".")[0]
+        name, _, value = split(assignment)
         if name in fixed and fixed[name] != parse_yaml(value):
             raise UserError(f"{assignment}: {arguments.method} fixes {name} at {fixed[name]}; leave it out")
     return task, kind.resolve(params, task, method)

@@ -138,9 +138,8 @@ class Pipeline:
                 network = of_method.network if of_method is not None and maker == "train" else None
                 behind.append(self.origin(maker, self.tasks[task].data_task, network))
             identity = {key: value for key, value in vars(self.tasks[task]).items() if key != "parameters"}
-            if of_method is not None and not of_method.is_planner:  # some read it, but their configurations lack it
-                own = self.tasks[task].parameters
-                identity |= {key: own.get(key) for key in ("termination_penalty", "horizon")}
+            if of_method is not None:
+                identity |= {key: self.tasks[task].parameters.get(key) for key in of_method.own}
             parts = [*self.settings(stage, task, method), code(stage, of_method), _text(identity), *behind]
             self._origins[job] = digest_of(parts)
         return self._origins[job]

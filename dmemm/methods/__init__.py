@@ -36,6 +36,7 @@ class Method:
         plans: whether the method plans states, which `consistency` compares with what happens.
         by_d3rlpy: whether training needs the environment of `make methods`.
         simulates: whether training calls the task's termination function.
+        own: parameters of the task's own file that the method reads.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Method:
     plans: bool = False
     by_d3rlpy: bool = False
     simulates: bool = False
+    own: tuple[str, ...] = ()
 
     @property
     def is_planner(self) -> bool:
@@ -66,9 +68,9 @@ def _planner(name: str, label: str, fixed: Fixed, network: str = "") -> Method:
     )
 
 
-def _policy(name: str, label: str, **kind: bool) -> Method:
+def _policy(name: str, label: str, own: tuple[str, ...] = (), **kind: bool) -> Method:
     base = "dmemm.methods.base"
-    return Method(name, label, base, base, {}, name, f"dmemm.methods.{name}", **kind)
+    return Method(name, label, base, base, {}, name, f"dmemm.methods.{name}", own=own, **kind)
 
 
 # Without the losses of eqs. 9 and 10.
@@ -82,6 +84,9 @@ _UNMODULATED: Fixed = {
 # The ensemble neither guides plans nor selects among them.
 _UNGUIDED: Fixed = {"lambda_guide": 0.0, "veto": 0.0, "model_rollout": False}
 _DIFFUSER: Fixed = {**_UNMODULATED, **_UNGUIDED, "weighting": False, "objective": "plan_value"}
+
+# What the methods of two levels read: the horizon if the task has a goal.
+_LEVELS = ("termination_penalty", "horizon")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -99,16 +104,16 @@ METHODS: dict[str, Method] = {
         _policy("bear", "BEAR", by_d3rlpy=True),
         _policy("cql", "CQL", by_d3rlpy=True),
         _policy("dt", "DT", by_d3rlpy=True),
-        _policy("dv", "DV"),
-        _policy("hd", "HD-DA", plans=True),
-        _policy("hdmi", "HDMI", plans=True),
+        _policy("dv", "DV", _LEVELS),
+        _policy("hd", "HD-DA", _LEVELS, plans=True),
+        _policy("hdmi", "HDMI", _LEVELS, plans=True),
         _policy("iql", "IQL", by_d3rlpy=True),
         _policy("morel", "MOReL", simulates=True),
-        _policy("mppi", "MPPI", plans=True),
+        _policy("mppi", "MPPI", ("termination_penalty",), plans=True),
         _policy("rebrac", "ReBRAC", by_d3rlpy=True),
         _policy("rvs", "RvS"),
         _policy("td3bc", "TD3+BC", by_d3rlpy=True),
-        _policy("tt", "TT", plans=True),
+        _policy("tt", "TT", ("termination_penalty",), plans=True),
     )
 }
 # The columns of Table 3 beside DMEMM, and those that `methods` of params.yaml may add to Tables 1 and 2.

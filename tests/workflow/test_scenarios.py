@@ -130,7 +130,8 @@ def test_a_bodys_or_a_tasks_own_value_reruns_that_task_alone(hollow):
 
 
 def test_a_tasks_own_penalty_reruns_the_methods_that_may_read_it(hollow):
-    targets = ["results/eval/hdmi/walker2d-medium/seed0.json", "results/eval/dmemm/hopper-medium-expert/seed0.json"]
+    targets = [f"results/eval/{method}/walker2d-medium/seed0.json" for method in ("hdmi", "rvs")]
+    targets.append("results/eval/dmemm/hopper-medium-expert/seed0.json")
     hollow.run("snakemake", "--quiet", "all", "--", *targets)
     task = hollow.folder / "tasks/walker2d-medium.yaml"
     task.write_text(task.read_text() + "parameters: {termination_penalty: -5}\n")
