@@ -65,7 +65,7 @@ def make_data(path: Path, steps: int) -> None:
         write_raw(path, pool.map(partial(collect, TASK, steps // cores), range(cores)))
 
 
-def repeated(step: Callable[[], None], count: int) -> Callable[[], None]:
+def repeated(step: Callable[[], object], count: int) -> Callable[[], None]:
     """So many training steps."""
 
     def run() -> None:

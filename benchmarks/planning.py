@@ -22,17 +22,14 @@ from training import ACTION, OBSERVATION, TASK, measure
 from dmemm.config import EvaluateConfig
 from dmemm.device import choose_device
 from dmemm.diffusion.model import DiffusionModel
+from dmemm.methods.levels import PLANNING
 from dmemm.models import traced
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.models.plan_value import PlanValue
 from dmemm.planning.planner import Planner
 
 EPISODES, HORIZON, STEPS = 20, 32, 20
-PLAIN = EvaluateConfig(
-    objective="reward", model_rollout=False, discount=0.997, termination_penalty=-100.0, veto=0.0, alpha=0.0,
-    guide_limit=1.0, lambda_guide=0.0, episodes=EPISODES, candidates=1, replan_every=1, t_stopgrad=0, sampling_steps=0,
-    warm_start=0, execute="actions",
-)  # fmt: skip
+PLAIN = replace(PLANNING, objective="reward", episodes=EPISODES, t_stopgrad=0)
 GUIDED = replace(PLAIN, alpha=0.1, lambda_guide=0.1)
 
 
@@ -59,13 +56,13 @@ def planner(
     return Planner(TASK, config, model, dynamics, reward, plan_value=plan_value)
 
 
-def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: Any) -> Callable[[], None]:
+def planning(config: EvaluateConfig, batch: int, device: torch.device, **sizes: Any) -> Callable[[], object]:
     """A plan for each of `batch` environments, in one batch."""
     made, observations = planner(config, device, **sizes), np.zeros((batch, OBSERVATION), np.float32)
-    return lambda: (made.plan(observations), None)[1]
+    return lambda: made.plan(observations)
 
 
-def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], None]:
+def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], object]:
     """The same by Diffuser's own sampling, one environment after another."""
     torch.manual_seed(0)
     model = diffusion(folder, OBSERVATION, ACTION, device)
@@ -78,13 +75,13 @@ def peer(folder: Path, batch: int, device: torch.device) -> Callable[[], None]:
     return run
 
 
-def guided_peer(folder: Path, candidates: int, device: torch.device, **changes: Any) -> Callable[[], None]:
+def guided_peer(folder: Path, candidates: int, device: torch.device, **changes: Any) -> Callable[[], object]:
     """A plan for one environment by Diffuser's own guided sampling, with `changes` of its settings."""
     torch.manual_seed(0)
     models = [make(folder, OBSERVATION, ACTION, device, **changes) for make in (diffusion, value_diffusion)]
     unchanged = SimpleNamespace(action_dim=ACTION, normalize=lambda x, _: x, unnormalize=lambda x, _: x)
     policy, observation = Policy(folder, *models, unchanged, candidates), np.zeros((1, OBSERVATION), np.float32)
-    return lambda: (policy.act(observation, None, np.ones(1, dtype=bool)), None)[1]
+    return lambda: policy.act(observation, None, np.ones(1, dtype=bool))
 
 
 def main() -> None:

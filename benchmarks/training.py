@@ -31,6 +31,7 @@ from dmemm.diffusion.denoise import denoise_chain
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.methods import get_method
+from dmemm.methods.levels import TRAINING
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 from dmemm.tasks import get_task
 from dmemm.training.checkpoint import TrainingState
@@ -38,11 +39,9 @@ from dmemm.training.train import gradient_step, new_state
 
 OBSERVATION, ACTION, HORIZON, STEPS = 11, 3, 100, 100
 TASK = get_task("hopper-medium")
-PLAIN = TrainConfig(
-    lambda_tr=0.0, lambda_rd=0.0, reward_loss=True, diffusion_steps=STEPS, network="unet",
-    mlp_width=256, mlp_blocks=3, unet_width=32, unet_mults=(1, 2, 4, 8),
-    train_steps=1_000_000, batch_size=32, learning_rate=2e-4, ema_decay=0.995, first_action_weight=10.0,
-    predict="sample", denoise="tweedie", modulation_weight="uniform", weighting=False,
+PLAIN = replace(
+    TRAINING, reward_loss=True, diffusion_steps=STEPS, mlp_width=256, mlp_blocks=3, unet_mults=(1, 2, 4, 8),
+    train_steps=1_000_000, learning_rate=2e-4, first_action_weight=10.0,
 )  # fmt: skip
 MODULATED = replace(PLAIN, lambda_tr=0.1, lambda_rd=0.05, weighting=True)
 
@@ -77,13 +76,13 @@ def new_training(
     return new_state(objective, data, torch.Generator(device).manual_seed(0))
 
 
-def training_step(config: TrainConfig, data: Windows, device: torch.device, *sizes: int) -> Callable[[], None]:
+def training_step(config: TrainConfig, data: Windows, device: torch.device, *sizes: int) -> Callable[[], object]:
     """A gradient step of this project, as the training loop takes it; `sizes` are `new_training`'s."""
     state = new_training(config, data, device, *sizes)
     return lambda: gradient_step(config, state)
 
 
-def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callable[[], None]:
+def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callable[[], object]:
     """A batch of 32 by Diffuser's own model: half of its gradient step, which accumulates two.
 
     Args:
@@ -115,7 +114,7 @@ def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callabl
     return step
 
 
-def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
+def eq8(device: torch.device) -> tuple[Callable[[], object], Callable[[], object]]:
     """Eq. 8 for one trajectory: by the literal loop for one k (half of K), and by one batched call for every k."""
     torch.manual_seed(0)
     sizes = {
@@ -144,7 +143,7 @@ def eq8(device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
     return literal, batched
 
 
-def measure(cases: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
+def measure(cases: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
     """Median seconds of each, taken in turns so that what disturbs the machine disturbs all."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds + 2):
@@ -163,7 +162,7 @@ def measure(cases: dict[str, Callable[[], None]], rounds: int, device: torch.dev
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP a second of a square product."""
     a = torch.randn(2048, 2048, device=device).to(dtype)
-    seconds = measure({"product": lambda: (a @ a, None)[1]}, 7, device)["product"]
+    seconds = measure({"product": lambda: a @ a}, 7, device)["product"]
     return float(2 * 2048**3 / seconds)
 
 

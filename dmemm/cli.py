@@ -33,7 +33,7 @@ def _path(name: str) -> str:
     return PATHS[name].format(task=_TASK, method="dmemm", seed=0)
 
 
-# Option → what it is, and where the pipeline has it. Where stages read it:
+# Options of inputs → what each is, and where the pipeline has it.
 _READS = {
     "raw": ("raw data, of `download`", _path("raw")),
     "segments": ("windows, of `segment`", _path("segments")),

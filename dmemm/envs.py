@@ -70,16 +70,12 @@ class MazeEnv(Env):
     resets and at steps.
     """
 
-    metadata = PointMazeEnv.metadata
-
-    def __init__(self, maze: str, random_goal: bool, render_mode: str | None = None) -> None:
+    def __init__(self, maze: str, random_goal: bool) -> None:
         """Build the maze `umaze`, `medium` or `large`, with its fixed goal or a new one at every reset."""
-        point_maze = PointMazeEnv(maze_map=MAZES[maze], render_mode=render_mode)
+        point_maze = PointMazeEnv(maze_map=MAZES[maze])
         # The environment never deletes its model file from the temporary folder; the simulator has read it by now.
         os.remove(point_maze.tmp_xml_file_path)
         self._point = point_maze.point_env
-        self._target_site = point_maze.target_site_id
-        self.render_mode = render_mode
         self.maze_map = np.array(MAZES[maze], np.int64)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
         self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -87,10 +83,6 @@ class MazeEnv(Env):
         self._random_goal = random_goal
         self._goal = np.array(GOALS[maze], np.float32)
         self._shift = _shift(MAZES[maze])
-
-    def is_free(self, positions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether positions (n, 2), as (row, col), lie in free cells."""
-        return is_free(self.maze_map, positions)
 
     def random_position(self, rng: np.random.Generator) -> Floats:
         """Draw a free cell, ±0.1: (row, col)."""
@@ -105,8 +97,6 @@ class MazeEnv(Env):
         if self._random_goal:
             self._goal = self.random_position(self.np_random)
         self.set_observation(np.concatenate([position, velocity]))
-        x, y = self._shift + [self._goal[1], -self._goal[0]]
-        self._point.model.site_pos[self._target_site, :2] = x, y  # only seen when rendering
         observation = self._observation()
         return observation, self._info(observation)
 
@@ -116,14 +106,6 @@ class MazeEnv(Env):
         observation = self._observation()
         info = self._info(observation)
         return observation, float(info["success"]), False, False, info
-
-    def render(self) -> Any:
-        """Draw the maze, the ball and the goal."""
-        return self._point.render()
-
-    def close(self) -> None:
-        """Free the renderer."""
-        self._point.close()
 
     def set_observation(self, observation: NDArray[Any]) -> None:
         """Put the ball at `observation` (4,)."""
@@ -188,9 +170,9 @@ def make_env(task: Task, render_mode: str | None = None) -> Env:
     """Build the environment of `task`, cut off after `task.episode_steps` steps.
 
     Returns:
-        An environment with float32 Box spaces of one dimension. Mazes also have `maze_map` (rows, cols; 1 = wall) and
-        `is_free` as wrapper attributes (`env.get_wrapper_attr`). Tasks with a goal have it in their infos (`goal`), and
-        whether it is reached (`success`).
+        An environment with float32 Box spaces of one dimension. Mazes also have the wrapper attribute
+        `maze_map` (rows, cols; 1 = wall). Tasks with a goal have it in their infos (`goal`), and whether it is reached
+        (`success`).
 
     Raises:
         UserError: there is no such environment, or its spaces are not supported.

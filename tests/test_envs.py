@@ -103,8 +103,8 @@ def test_goals(name: str) -> None:
     env = make_env(task)
     resets = [env.reset(seed=seed) for seed in range(20)]
     goals = np.array([info["goal"] for _, info in resets])
-    is_cell_free = env.get_wrapper_attr("is_free")
-    assert is_cell_free(goals).all() and is_cell_free(np.array([item[:2] for item, _ in resets])).all()
+    maze_map = env.get_wrapper_attr("maze_map")
+    assert is_free(maze_map, goals).all() and is_free(maze_map, np.array([item[:2] for item, _ in resets])).all()
     assert goals.dtype == np.float32 and np.abs(goals - np.rint(goals)).max() <= 0.1 + 1e-6
     if task.protocol == "maze2d":
         assert (goals == GOALS[task.body]).all()

@@ -15,12 +15,10 @@ from safetensors.torch import load_file, save_file
 from dmemm.config import (
     DynamicsConfig,
     EpisodesConfig,
-    EvaluateConfig,
     MethodConfig,
     PlanValueConfig,
     RewardConfig,
     SegmentConfig,
-    TrainConfig,
     ValueConfig,
 )
 from dmemm.data.raw import ARRAYS, RawData, read_raw, write_raw
@@ -29,6 +27,7 @@ from dmemm.errors import UserError
 from dmemm.evaluation.consistency import consistency
 from dmemm.inputs import Inputs
 from dmemm.methods import METHODS, base, load_actor
+from dmemm.methods.levels import PLANNING, TRAINING
 from dmemm.planning.planner import load_planner
 from dmemm.tasks import Task
 from dmemm.training.mechanisms import train_dynamics, train_reward, train_value
@@ -36,16 +35,13 @@ from dmemm.training.plan_value import train_plan_value
 from dmemm.training.train import train
 
 TASK = Task("walk", "Walk-v0", 10, 0.0, 1.0, {})
-TRAIN = TrainConfig(
-    lambda_tr=0.1, lambda_rd=0.1, reward_loss=True, weighting=True, diffusion_steps=3, network="mlp", mlp_width=8,
-    mlp_blocks=1, unet_width=8, unet_mults=(1,), train_steps=2, batch_size=4, learning_rate=1e-3, ema_decay=0.9,
-    first_action_weight=1.0, predict="sample", denoise="tweedie", modulation_weight="uniform",
+TRAIN = replace(
+    TRAINING, lambda_tr=0.1, lambda_rd=0.1, reward_loss=True, weighting=True, diffusion_steps=3, network="mlp",
+    mlp_width=8, mlp_blocks=1, train_steps=2, batch_size=4, ema_decay=0.9,
 )  # fmt: skip
-PLAN = EvaluateConfig(
-    objective="value", model_rollout=False, discount=0.9, termination_penalty=0.0, veto=1.0, alpha=0.1, guide_limit=1.0,
-    lambda_guide=0.1, episodes=1, candidates=2, replan_every=1, t_stopgrad=0, sampling_steps=0, warm_start=0,
-    execute="actions",
-)  # fmt: skip
+PLAN = replace(
+    PLANNING, discount=0.9, termination_penalty=0.0, veto=1.0, alpha=0.1, lambda_guide=0.1, candidates=2, t_stopgrad=0
+)
 
 
 def raw_data(seed: int, count: int = 400) -> RawData:

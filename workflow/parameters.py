@@ -16,17 +16,14 @@ def load(path: Path) -> Params:
         UserError: naming the key at fault.
     """
     params = load_params(path)
-    lists: dict[str, list[Any]] = {
-        "tasks.locomotion": params["tasks"]["locomotion"],
-        "tasks.maze": params["tasks"]["maze"],
-        **{key: params[key] for key in ("mazes", "ablation_tasks", "sensitivity_tasks")},
-        **{key: params[key] for key in ("sensitivity_lambda_tr", "sensitivity_lambda_rd")},
-    }
+    names = ["mazes", "study_tasks", "ablation_tasks", "sensitivity_tasks"]
+    names += ["sensitivity_lambda_tr", "sensitivity_lambda_rd"]
+    lists = {f"tasks.{suite}": tasks for suite, tasks in params["tasks"].items()} | {key: params[key] for key in names}
     for key, values in lists.items():
         if not values:
             raise UserError(f"{path}: {key}: the list is empty; for a part of the tables, ask for its files by path")
     for key in ("tasks.locomotion", "tasks.maze", "study_tasks"):
-        for name in lists.get(key) or params["study_tasks"]:
+        for name in lists[key]:
             _check_task(path, key, name)
     for key in ("ablation_tasks", "sensitivity_tasks"):
         for name in params[key]:

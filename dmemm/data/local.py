@@ -6,7 +6,7 @@ workflow/scripts/train_policies.py.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +93,11 @@ def best_score(task: Task) -> float | None:
 
 
 def collect(task: Task, steps: int, seed: int) -> RawData:
-    """Collect `steps` transitions for `task`; the same seed gives the same bits.
-
-    Both maze protocols get the same data, with rewards for maze2d's fixed goal.
-    """
+    """Collect `steps` transitions for `task`; the same seed gives the same bits."""
+    env = make_env(task)
     if task.is_maze:
-        env = make_env(replace(task, env_arguments={"maze": task.body, "random_goal": False}))
         transitions = _navigate(env.unwrapped, steps, seed)
     else:
-        env = make_env(task)
         policies = policies_of_level(task.body, task.data["local"])
         shares = np.diff(np.linspace(0, steps, len(policies) + 1).astype(int))
         transitions = (

@@ -54,10 +54,6 @@ class Windows:
                 rest[:, -2:] = 0  # velocities
             self._rest = torch.as_tensor(self.normaliser.normalise(rest), device=device)
 
-    def __len__(self) -> int:
-        """Number of windows."""
-        return len(self._starts)
-
     def batch(self, index: Tensor) -> Batch:
         """Gather the windows with the given indices, shape (batch,)."""
         starts, lengths = self._starts[index, None], self._lengths[index, None]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dmemm.config import EpisodesConfig, EvaluateConfig, TrainConfig
 from dmemm.data.normaliser import Normaliser
@@ -19,6 +20,7 @@ from dmemm.data.raw import read_raw, same_data
 from dmemm.data.segments import read_segments
 from dmemm.data.windows import Batch, Windows
 from dmemm.device import choose_device
+from dmemm.diffusion.guidance import transition_errors
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.objective import Objective
 from dmemm.envs import MAZES, at_goal, is_free, make_env, set_state_from_observation
@@ -60,95 +62,69 @@ def consistency(
     if isinstance(config, EvaluateConfig):
         config = replace(config, candidates=1)
     actor = load_actor(method, task, config, seed, inputs)
-    dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics")).to(choose_device())
-    held_out = HeldOut(task, dynamics, inputs.need("raw"), inputs.need("segments"), seed)
+    dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics"))
+    raw_path, segments_path = inputs.need("raw"), inputs.need("segments")
+    raw, segments = read_raw(raw_path), read_segments(segments_path)
+    segments.require(segments_path, raw, raw_path)
     header = actor.model.header if method.is_planner else actor.header
-    held_out.require(inputs.need("model"), header["data"])
-    held_out.require(inputs.need("dynamics"), dynamics.header["data"])
-    result = held_out.compare(actor.plan_from)
+    for name, data in (("model", header["data"]), ("dynamics", dynamics.header["data"])):
+        same_data(inputs.need(name), data, raw_path, raw.digest)
+    held_out = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
+    if len(held_out) == 0:
+        raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
+    windows, rng = Windows(raw, segments, task, choose_device()), np.random.default_rng(seed)
+
+    def draw(count: int) -> Batch:
+        """Draw held-out windows, without replacement if there are enough."""
+        chosen = rng.choice(held_out, count, replace=count > len(held_out))
+        return windows.batch(torch.as_tensor(chosen, device=choose_device()))
+
+    measured = compare(task, segments.normaliser, dynamics, draw(_STARTS).tau, actor.plan_from)
+    measured = {"task": task.name, "variant": method.name, "seed": seed, "data_source": raw.data_source, **measured}
     if method.is_planner:
         with rebuilding(inputs.need("model")):
             trained = TrainConfig(**{field.name: header[field.name] for field in fields(TrainConfig)})
-        loss = _diffusion_loss(actor.model, trained, held_out.draw(_LOSS_WINDOWS), seed)
-        result = {"diffusion_loss": loss, **result}
-    write_record(task, method.name, seed, result, output)
-
-
-class HeldOut:
-    """Held-out windows, from whose first states (and goals) plans are made, and the models that check the plans."""
-
-    def __init__(self, task: Task, dynamics: DynamicsEnsemble, raw_path: Path, segments_path: Path, seed: int) -> None:
-        """Read the data.
-
-        Args:
-            task: the task.
-            dynamics: the ensemble T̂.
-            raw_path: the raw data.
-            segments_path: the windows of the raw data.
-            seed: seed of the draw of windows.
-
-        Raises:
-            UserError: a file cannot be read, the windows are of other raw data, or none is held out.
-        """
-        device = choose_device()
-        self.task, self.dynamics = task, dynamics
-        raw, segments = read_raw(raw_path), read_segments(segments_path)
-        self._raw_path, self._data = raw_path, raw.digest
-        segments.require(segments_path, raw, raw_path)
-        self.data_source, self.normaliser = raw.data_source, segments.normaliser
-        self._windows = Windows(raw, segments, task, device)
-        self._indices = np.flatnonzero(segments.held_out & (task.has_goal | (segments.lengths == segments.horizon)))
-        self._rng = np.random.default_rng(seed)
-        if len(self._indices) == 0:
-            raise UserError(f"{segments_path}: no held-out windows to plan from; raise held_out or use more data")
-
-    def require(self, path: Path, data: str) -> None:
-        """Check that a file was made from the same raw data.
-
-        Raises:
-            UserError: it was made from raw data of another digest.
-        """
-        same_data(path, data, self._raw_path, self._data)
-
-    def draw(self, count: int) -> Batch:
-        """Draw held-out windows, without replacement if there are enough."""
-        chosen = self._rng.choice(self._indices, count, replace=count > len(self._indices))
-        return self._windows.batch(torch.as_tensor(chosen, device=choose_device()))
-
-    def compare(self, plan: Callable[[Array, Array | None], Array]) -> dict[str, Any]:
-        """Make plans from held-out states and measure them.
-
-        Args:
-            plan: maps observations (n, Ds) and goals (n, goal_dim) to plans `[actions, states]`, shape
-                (n, horizon, Da + Ds), all in the environment's units.
-        """
-        task, action_dim = self.task, self.dynamics.action_dim
-        tau = self.draw(_STARTS).tau.cpu().numpy() * self.normaliser.scale + self.normaliser.center
-        goals = tau[:, -1, action_dim : action_dim + task.goal_dim] if task.has_goal else None
-        each = None if goals is None else np.repeat(goals, _PLANS, axis=0)
-        planned = plan(np.repeat(tau[:, 0, action_dim:], _PLANS, axis=0), each)
-        states = self.normaliser.normalise(planned)[:, 1:, action_dim:]
-        return {
-            "data_source": self.data_source,
-            "plans": len(planned),
-            **errors(task, self.normaliser, self.dynamics, planned, each),
-            # Standard deviation over all plans, relative to that of the windows they start from: it shows a collapse.
-            "spread": _deviation(states) / _deviation(self.normaliser.normalise(tau)[:, 1:, action_dim:]),
-            # Standard deviation among the plans of one start.
-            "diversity": float(np.sqrt(states.reshape(_STARTS, _PLANS, -1).var(axis=1, ddof=1).mean())),
-            "data": errors(task, self.normaliser, self.dynamics, tau, goals),
-        }
-
-
-def write_record(task: Task, variant: str, seed: int, measured: dict[str, Any], output: Path) -> None:
-    """Write the stage's file, and print a one-line summary."""
-    write_json(output, {"task": task.name, "variant": variant, "seed": seed, **measured})
+        measured["diffusion_loss"] = _diffusion_loss(actor.model, trained, draw(_LOSS_WINDOWS), seed)
+    write_json(output, measured)
     against = ("model", "simulator") if measured["simulator_error"] is not None else ("model",)
     parts = ", ".join(
         f"{measured[f'{name}_error']:.5f} against the {name} (data {measured['data'][f'{name}_error']:.5f})"
         for name in against
     )
-    print(f"consistency {task.name} {variant} seed {seed}: transition error {parts} → {output}")
+    print(f"consistency {task.name} {method.name} seed {seed}: transition error {parts} → {output}")
+
+
+def compare(
+    task: Task,
+    normaliser: Normaliser,
+    dynamics: DynamicsEnsemble,
+    windows: Tensor,
+    plan: Callable[[Array, Array | None], Array],
+) -> dict[str, Any]:
+    """Make plans from the first states (and to the last places) of windows, and measure plans and windows.
+
+    Args:
+        task: the task.
+        normaliser: of the windows.
+        dynamics: T̂.
+        windows: normalised, shape (_STARTS, horizon, Da + Ds).
+        plan: maps observations (n, Ds) and goals (n, goal_dim) to plans `[actions, states]`, shape
+            (n, horizon, Da + Ds), all in the environment's units.
+    """
+    action_dim, tau = dynamics.action_dim, normaliser.unnormalise(windows.cpu().numpy())
+    goals = tau[:, -1, action_dim : action_dim + task.goal_dim] if task.has_goal else None
+    each = None if goals is None else np.repeat(goals, _PLANS, axis=0)
+    planned = plan(np.repeat(tau[:, 0, action_dim:], _PLANS, axis=0), each)
+    states = normaliser.normalise(planned)[:, 1:, action_dim:]
+    return {
+        "plans": len(planned),
+        **errors(task, normaliser, dynamics, planned, each),
+        # Standard deviation over all plans, relative to that of the windows they start from: it shows a collapse.
+        "spread": _deviation(states) / _deviation(normaliser.normalise(tau)[:, 1:, action_dim:]),
+        # Standard deviation among the plans of one start.
+        "diversity": float(np.sqrt(states.reshape(_STARTS, _PLANS, -1).var(axis=1, ddof=1).mean())),
+        "data": errors(task, normaliser, dynamics, tau, goals),
+    }
 
 
 def _deviation(states: Array) -> float:
@@ -177,8 +153,7 @@ def errors(
     scale = normaliser.scale[action_dim:]
     with torch.no_grad():
         normalised = torch.as_tensor(normaliser.normalise(tau), device=dynamics.target_scale.device)
-        s, a = normalised[..., action_dim:], normalised[..., :action_dim]
-        by_model = (s[:, 1:] - dynamics(s[:, :-1], a[:, :-1])).square().sum(-1).cpu().numpy()
+        by_model = transition_errors(normalised, action_dim, dynamics).cpu().numpy()
     counted = np.ones(by_model.shape, dtype=bool)
     if task.has_goal and goals is not None:
         counted = _en_route(task, states, goals, scale)

@@ -138,7 +138,7 @@ def get_method(name: str) -> Method:
         if re.fullmatch(POINT, name):
             key, _, value = name.partition("=")
             return _planner(name, name, {key: _weight(value)})
-        elif re.fullmatch(STUDY, name):
+        if re.fullmatch(STUDY, name):
             # Not guided, so that only the training differs.
             return _planner(name, name, {**_DIFFUSER, "alpha": 0.0, **_studied(*name.split("-", 1))})
     except ValueError:
@@ -165,5 +165,5 @@ def _studied(predict: str, rest: str) -> dict[str, float | str | bool]:
 def _weight(text: str) -> float:
     value = float(text)
     if not 0 <= value < math.inf:
-        raise ValueError(f"{text}: not a weight of a loss")
+        raise ValueError
     return value

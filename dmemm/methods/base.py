@@ -226,7 +226,6 @@ def load(method: Method, task: Task, config: EpisodesConfig, seed: int, inputs: 
     """
     path = inputs.need("model")
     tensors, header = load_artifact(path, method.name)
-    header = {key: value for key, value in header.items() if key != "kind"}
     with rebuilding(path):
         policy: Policy = import_module(method.implementation).Policy(task, header)
         policy.load_state_dict(tensors)

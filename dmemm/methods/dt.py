@@ -44,15 +44,7 @@ class Policy(offline.Policy):
         known, batch = self.environment(observations, goals), len(observations)
         if not self.history:
             self.wanted = np.full(batch, self.target, np.float32)
-            sizes = {
-                "observations": known.shape[1],
-                "actions": self.action_dim,
-                "returns": 1,
-                "timesteps": 1,
-                "mask": 1,
-            }
-            self.history = {name: np.zeros((batch, _CONTEXT, n), np.float32) for name, n in sizes.items()}
-        step = self.history["timesteps"][:, -1] + 1
+        step = self.history["timesteps"][:, -1] + 1 if self.history else np.ones((batch, 1), np.float32)
         # The action is not known yet.
         now = {
             "observations": known,
@@ -62,7 +54,8 @@ class Policy(offline.Policy):
             "mask": np.ones((batch, 1), np.float32),
         }
         for name, value in now.items():
-            self.history[name] = np.concatenate([self.history[name][:, 1:], value[:, None]], axis=1)
+            past = self.history.get(name, np.zeros((batch, _CONTEXT, value.shape[1]), np.float32))
+            self.history[name] = np.concatenate([past[:, 1:], value[:, None]], axis=1)
         decided = self.run(**self.history)
         span = (self.high - self.low).clamp(min=1e-6)
         self.history["actions"][:, -1] = (2 * (decided - self.low) / span - 1).cpu().numpy()

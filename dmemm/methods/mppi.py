@@ -138,10 +138,7 @@ class Policy(base.Policy):
     def plan(self, observations: Tensor, goals: Tensor | None) -> Tensor:
         """Plan as at an episode's first step; the model predicts the states from the actions."""
         actions = self.improved(observations, self.first(observations), goals)
-        states = [observations]
-        for a in actions[:, :-1].unbind(dim=1):
-            states.append(self.dynamics(states[-1], a))
-        return torch.cat([actions, torch.stack(states, dim=1)], dim=-1)
+        return torch.cat([actions, self.dynamics.rollout(observations, actions)], dim=-1)
 
 
 def learned_model(task: Task, raw: RawData, seed: int) -> tuple[DynamicsEnsemble, RewardModel]:

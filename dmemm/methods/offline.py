@@ -219,7 +219,7 @@ def fit(
     data["actions"] = (2 * (normalised - low) / np.maximum(high - low, 1e-6) - 1).clip(-1, 1).astype(np.float32)
     ends = np.flatnonzero(data["terminals"] | data["timeouts"])
     returns = np.diff(np.cumsum(data["rewards"], dtype=np.float64)[ends], prepend=0)
-    trained = algorithm(task, config.method_steps, returns).create("cuda:0" if device.type == "cuda" else "cpu")
+    trained = algorithm(task, config.method_steps, returns).create(str(device))
     bar = progress(config.method_steps, f"{type(trained).__name__} {task.name} seed {seed}")
     losses: list[dict[str, float]] = []
 

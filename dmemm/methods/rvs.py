@@ -4,6 +4,9 @@ Without a goal, the outcome is the mean reward of the episode's remaining steps 
 (RvS-G). Width, learning rate and loss are the paper's; the batch is smaller than its 16384.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,7 +33,7 @@ class Policy(base.Policy):
 
     target: Tensor
 
-    def __init__(self, task: Task, header: dict[str, int]) -> None:
+    def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build the layers."""
         super().__init__(task, header)
         self.register_buffer("target", torch.zeros(1))
@@ -80,8 +83,7 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
 
     optimiser = torch.optim.Adam(policy.parameters(), lr=_LEARNING_RATE, fused=True)
     curve = base.LossCurve(config.method_steps)
-    bar = progress(config.method_steps, f"rvs {task.name} seed {seed}")
-    for _ in range(config.method_steps):
+    for _ in progress(range(config.method_steps), f"rvs {task.name} seed {seed}"):
         index = torch.randint(len(a), (_BATCH,), generator=generator)
         if task.has_goal:  # the goal is the place of a random later step of the same episode
             later = index + (torch.rand(_BATCH, generator=generator) * (ends[index] - index)).long()
@@ -93,7 +95,5 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
         loss.backward()
         optimiser.step()
         curve.add(loss)
-        bar.update()
-    bar.close()
     policy.losses = curve.rows
     return policy

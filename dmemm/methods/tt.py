@@ -29,13 +29,12 @@ from dmemm.training.mechanisms import returns_to_go
 _BINS = 100  # quantile bins of a dimension: 100
 _LENGTH = 4  # transitions of a sequence: 10
 _WIDTH, _BLOCKS, _HEADS = 64, 2, 4  # 128, 4, 4
-_DROPOUT = 0.0  # 0.1
 _BATCH = 64  # 256
 _LEARNING_RATE = 2e-3  # 6e-4
 _WARM_UP = 0.05  # share of the steps; then a cosine to a tenth
 _ACTION_WEIGHT = 5.0  # of the actions' loss: 5
 _DISCOUNT = 0.99  # 0.99
-_HORIZON = 3  # transitions of a plan: 15
+_HORIZON = 3  # transitions of a plan, fewer than _LENGTH: 15
 _BEAMS, _EXPANSION = 8, 2  # beams kept, and continuations tried for each: 128, 2
 _LIKELY = 0.9  # actions are drawn from the most likely tokens, which together have this probability: 0.4
 
@@ -58,7 +57,7 @@ class Policy(base.Policy):
         super().__init__(task, header)
         self.slots = self.observation_dim + self.action_dim + (0 if task.has_goal else 2)
         self.gpt = Gpt(
-            self.slots, _BINS + 1, _LENGTH, task.goal_dim, _WIDTH, _BLOCKS, _HEADS, _DROPOUT,
+            self.slots, _BINS + 1, _LENGTH, task.goal_dim, _WIDTH, _BLOCKS, _HEADS,
             hidden=() if task.has_goal else (self.slots - 1,),
         )  # fmt: skip
         self.register_buffer("edges", torch.zeros(self.slots, _BINS - 1))
@@ -103,42 +102,35 @@ class Policy(base.Policy):
         """
         n, device = len(sequences), sequences.device
         decoding = Decoding(self.gpt, sequences)
-        found = sequences.new_zeros(n, 0)  # all new tokens; `decoding` may drop the oldest
         gains = torch.zeros(n, device=device)  # Σ γ^i r_i, or with a goal the log-likelihood
         beams = 1
         for step in range(_HORIZON):
             more = _BEAMS * _EXPANSION // beams
-            rows = torch.arange(len(found), device=device).repeat_interleave(more)
+            rows = torch.arange(len(gains), device=device).repeat_interleave(more)
             decoding.select(rows)
-            found, gains = found[rows], gains[rows]
-            taken = []
+            gains = gains[rows]
             for _ in range(self.action_dim):
                 token = self._draw(decoding.logits)
                 gains = gains + self._likelihood(decoding.logits, token)
                 decoding.append(token)
-                taken.append(token)
             values = gains
             if not self.task.has_goal:
                 reward, value = self.slots - 2, self.slots - 1
                 gains = gains + _DISCOUNT**step * self.expected(decoding.logits, reward)
-                taken.append(decoding.append_likeliest())
+                decoding.append_likeliest()
                 values = gains + _DISCOUNT ** (step + 1) * self.expected(decoding.logits, value)
-                taken.append(decoding.append_likeliest())
-            found = torch.cat([found, torch.stack(taken, dim=1)], dim=1)
+                decoding.append_likeliest()
             kept = values.view(n, -1).topk(_BEAMS, dim=1)
             beams = _BEAMS
             rows = (kept.indices + _BEAMS * _EXPANSION * torch.arange(n, device=device)[:, None]).flatten()
-            found, gains = found[rows], gains[rows]
+            gains = gains[rows]
             if step == _HORIZON - 1:
                 break
             decoding.select(rows)
-            states = []
             for _ in range(self.observation_dim):
                 logits = decoding.logits
-                states.append(decoding.append_likeliest())
-                gains = gains + self._likelihood(logits, states[-1])
-            found = torch.cat([found, torch.stack(states, dim=1)], dim=1)
-        return found.view(n, _BEAMS, -1)[:, 0], kept.values[:, 0]
+                gains = gains + self._likelihood(logits, decoding.append_likeliest())
+        return decoding.sequences[rows].view(n, _BEAMS, -1)[:, 0, sequences.shape[1] :], kept.values[:, 0]
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Draw tokens (n,) from the most likely of each row, which together have probability `_LIKELY`."""

@@ -1,4 +1,4 @@
-"""The embedding of the diffusion step."""
+"""Sinusoidal embeddings of diffusion steps and places in a sequence."""
 
 import math
 

@@ -8,9 +8,9 @@ _EXPANSION = 4
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads = heads
         self.norm, self.norm_wide = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, _EXPANSION * width), nn.Linear(_EXPANSION * width, width)
@@ -24,8 +24,8 @@ class _Block(nn.Module):
             cache[0, :, :, start:end], cache[1, :, :, start:end] = key, value
             key, value = cache[0, :, :, :end], cache[1, :, :, :end]
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        x = x + self.dropout(self.merge(mixed.transpose(1, 2).flatten(-2)))
-        return x + self.dropout(self.narrow(functional.gelu(self.wide(self.norm_wide(x)))))
+        x = x + self.merge(mixed.transpose(1, 2).flatten(-2))
+        return x + self.narrow(functional.gelu(self.wide(self.norm_wide(x))))
 
 
 class Gpt(nn.Module):
@@ -41,7 +41,6 @@ class Gpt(nn.Module):
         width: units of a layer.
         blocks: transformer blocks.
         heads: attention heads, a divisor of `width`.
-        dropout: dropout rate in training.
         hidden: slots whose tokens are predicted but masked from attention.
     """
 
@@ -50,7 +49,7 @@ class Gpt(nn.Module):
     visible: Tensor
 
     def __init__(
-        self, slots: int, tokens: int, length: int, prefix: int, width: int, blocks: int, heads: int, dropout: float,
+        self, slots: int, tokens: int, length: int, prefix: int, width: int, blocks: int, heads: int,
         hidden: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         """Build the layers."""
@@ -59,8 +58,7 @@ class Gpt(nn.Module):
         self.tokens, self.width, self.heads = tokens, width, heads
         self.embedding = nn.Embedding((slots + prefix) * tokens, width)
         self.position = nn.Parameter(torch.zeros(self.length, width))
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Parameter(torch.empty(slots, width, tokens))
         for weight in (self.head, *(module.weight for module in self.modules() if isinstance(module, nn.Linear))):
@@ -92,7 +90,7 @@ class Gpt(nn.Module):
             Shape (rows, count, tokens), or (rows, tokens).
         """
         end = start + tokens.shape[1]
-        x = self.dropout(self.embedding(tokens + self.offsets[start:end]) + self.position[start:end])
+        x = self.embedding(tokens + self.offsets[start:end]) + self.position[start:end]
         for index, block in enumerate(self.blocks):
             x = block(x, self.visible[start:end, :end], None if cache is None else cache[index], start)
         if last:
@@ -101,7 +99,7 @@ class Gpt(nn.Module):
 
 
 class Decoding:
-    """Sequences that grow token by token. A full sequence drops the older half of its transitions.
+    """Sequences that grow token by token, to the model's length at most.
 
     Args:
         model: the distribution of the next token.
@@ -114,11 +112,8 @@ class Decoding:
     def __init__(self, model: Gpt, sequences: Tensor) -> None:
         """Evaluate the model on the initial tokens."""
         self.model, self.sequences = model, sequences
-        self._read()
-
-    def _read(self) -> None:
-        self._cache = self.model.new_cache(len(self.sequences))
-        self.logits = self.model(self.sequences, self._cache, last=True)
+        self._cache = model.new_cache(len(sequences))
+        self.logits = model(sequences, self._cache, last=True)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows; a row may be kept several times."""
@@ -129,15 +124,9 @@ class Decoding:
 
     def append(self, tokens: Tensor) -> None:
         """Append a token to each sequence; `tokens` has shape (rows,)."""
-        start, model = self.sequences.shape[1], self.model
-        if start < model.length:
-            self.sequences = torch.cat([self.sequences, tokens[:, None]], dim=1)
-            self.logits = model(tokens[:, None], self._cache, start, last=True)
-            return
-        kept = (start - model.prefix) // model.slots // 2 * model.slots
-        parts = [self.sequences[:, : model.prefix], self.sequences[:, start - kept :], tokens[:, None]]
-        self.sequences = torch.cat(parts, dim=1)
-        self._read()
+        start = self.sequences.shape[1]
+        self.sequences = torch.cat([self.sequences, tokens[:, None]], dim=1)
+        self.logits = self.model(tokens[:, None], self._cache, start, last=True)
 
     def append_likeliest(self) -> Tensor:
         """Append the most likely token to each sequence; return them, shape (rows,)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dmemm.device import choose_device
-from dmemm.models.storage import load_artifact, rebuilding
+from dmemm.models.storage import load_artifact, rebuilding, save_weights
 
 # Bounds of the log-variance, in units of the standardised target (Chua et al., 2018, bound it softly likewise). The
 # lower one keeps the density, and with it the guidance gradient, finite on noiseless data.
@@ -97,6 +97,10 @@ class Mechanism(nn.Module):
     def held_out_loss(self, s: Tensor, a: Tensor, target: Tensor) -> Tensor:
         """Return the loss that the best epoch is chosen by; shape as in `loss`."""
         return self.loss(s, a, target)
+
+    def save(self, path: Path) -> None:
+        """Write weights and header."""
+        save_weights(path, self.state_dict(), {"kind": type(self).__name__, **self.header})
 
 
 class DynamicsEnsemble(Mechanism):
@@ -257,11 +261,6 @@ class ValueModel(_Scalar):
         """Standardised values, shape (members, ...); `action_dim` is 0."""
         flat = s.reshape(-1, s.shape[-1])
         return self.outputs(flat, flat[:, :0])[..., 0].to(s.dtype).view(-1, *s.shape[:-1])
-
-
-def mechanism_state(model: Mechanism) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header to save."""
-    return model.state_dict(), {"kind": type(model).__name__, **model.header}
 
 
 AnyMechanism = TypeVar("AnyMechanism", bound=Mechanism)

@@ -1,4 +1,4 @@
-"""A residual MLP over the flattened plan: for short plans, in less time than the U-Net."""
+"""A residual MLP over the flattened plan, faster than the U-Net."""
 
 import copy
 
@@ -36,7 +36,7 @@ class PlanMlp(nn.Module):
 
     levels: Tensor
 
-    def __init__(self, horizon: int, transition_dim: int, steps: int, width: int = 256, blocks: int = 3) -> None:
+    def __init__(self, horizon: int, transition_dim: int, steps: int, width: int, blocks: int) -> None:
         """Build the layers."""
         super().__init__()
         self.horizon = horizon

@@ -56,7 +56,7 @@ class TemporalUnet(nn.Module):
         mults: channel multipliers, one a level; every level but the first halves the time resolution.
     """
 
-    def __init__(self, transition_dim: int, width: int = 32, mults: Sequence[int] = (1, 2, 4, 8)) -> None:
+    def __init__(self, transition_dim: int, width: int, mults: Sequence[int]) -> None:
         """Build the layers."""
         super().__init__()
         channels = [width * mult for mult in mults]

@@ -101,8 +101,8 @@ class Planner:
         Raises:
             UserError: the folder holds anything else, or it cannot be written.
         """
-        mechanisms = {"dynamics": self.dynamics, "reward": self.reward, "value": self.value}
-        write_folder(Path(folder), self.task, self.config, self.model, mechanisms, self.plan_value)
+        models = {name: getattr(self, name) for name in ("model", "dynamics", "reward", "value", "plan_value")}
+        write_folder(Path(folder), self.task, self.config, models)
 
     def reset(self, seed: int | None = None) -> None:
         """Forget the plans that `act` follows; with a seed, also restart the noise."""

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -35,14 +35,6 @@ class Actor(Protocol):
         self, observations: NDArray[np.float32], goals: NDArray[np.float32] | None, running: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """The actions (batch, Da) for observations (batch, Ds), of which only those of `running` (batch,) count."""
-
-
-@runtime_checkable
-class TakesRewards(Protocol):
-    """An actor whose actions depend on the rewards so far, such as a Decision Transformer."""
-
-    def take_rewards(self, rewards: NDArray[np.float32]) -> None:
-        """Receive the rewards of the last actions, shape (batch,), 0 for episodes that are over."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +132,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
                 running[i] = not (terminated or truncated)
             if not running.any():
                 break
-            if isinstance(actor, TakesRewards):
+            if hasattr(actor, "take_rewards"):  # a Decision Transformer's
                 actor.take_rewards(rewards)
     finally:
         for env in envs:

@@ -15,16 +15,8 @@ from dmemm.errors import UserError
 from dmemm.files import read_json, write_json
 from dmemm.inputs import PATHS, Inputs, in_pipeline
 from dmemm.methods import get_method
-from dmemm.models.mechanisms import (
-    DynamicsEnsemble,
-    Mechanism,
-    RewardModel,
-    ValueModel,
-    load_mechanism,
-    mechanism_state,
-)
+from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, load_mechanism
 from dmemm.models.plan_value import PlanValue
-from dmemm.models.storage import save_weights
 from dmemm.schema import check
 from dmemm.tasks import Task, get_task
 
@@ -72,10 +64,8 @@ def _read_folder(folder: Path) -> tuple[Task, EvaluateConfig, Inputs]:
 
 def _check(task: Task, config: EvaluateConfig, source: str) -> None:
     """Check a record's values: they are those of a task file that gives every parameter of its own."""
-    values = {
-        **vars(task),
-        "parameters": {"horizon": 4, **task.parameters, **vars(config)},
-    }  # the horizon is the network's
+    # The horizon is the network's; any number passes here.
+    values = {**vars(task), "parameters": {"horizon": 4, **task.parameters, **vars(config)}}
     defaults = {"name": task.name} | {f.name: f.default for f in fields(Task) if f.default is not MISSING}
     defaults["env_arguments"] = {}
     check(
@@ -94,9 +84,7 @@ def write_folder(
     folder: Path,
     task: Task,
     config: EvaluateConfig,
-    model: DiffusionModel,
-    mechanisms: Mapping[str, Mechanism | None],
-    plan_value: PlanValue | None,
+    models: Mapping[str, DiffusionModel | Mechanism | PlanValue | None],
 ) -> None:
     """Write the folder that `find_planner` reads, whole or not at all.
 
@@ -104,9 +92,7 @@ def write_folder(
         folder: may be empty or hold a planner, which is replaced.
         task: the planner's task.
         config: its parameters.
-        model: its diffusion model.
-        mechanisms: its `dynamics`, `reward` and `value`.
-        plan_value: its J, or None.
+        models: by the names of its arguments; None: it has none.
 
     Raises:
         UserError: the folder holds anything else, or it cannot be written.
@@ -118,12 +104,9 @@ def write_folder(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
             new, old = Path(temporary) / "new", Path(temporary) / "old"
-            model.save(new / _FILES["model"])
-            for name, mechanism in mechanisms.items():
-                if mechanism is not None:
-                    save_weights(new / _FILES[name], *mechanism_state(mechanism))
-            if plan_value is not None:
-                plan_value.save(new / _FILES["plan_value"])
+            for name, model in models.items():
+                if model is not None:
+                    model.save(new / _FILES[name])
             write_json(new / _PLANNER, {"task": asdict(task), "config": asdict(config)})
             if folder.exists():  # a folder cannot be renamed onto one that holds files
                 folder.rename(old)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.rows import NAMES, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.rows import NAMES, describe, load_rows, mean_and_standard_error
 from dmemm.schema import read_record
 
 _PROPERTIES = {
@@ -36,7 +36,7 @@ def write_training(records: Sequence[Path], scores: Sequence[Path], outputs: Seq
     Raises:
         UserError: a record lacks a key, its score is not given, or a file cannot be read or written.
     """
-    rows = group_rows(load_scores(scores))
+    rows = load_rows(scores)
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in records:
         record = read_record(path, _PROPERTIES, "train")

@@ -28,7 +28,7 @@ def draw_scores(rows: Sequence[Row], variants: Sequence[str], caption: str) -> F
     for y, row in enumerate(rows):
         axes.axhspan(y - 0.5, y + 0.5, color="0.96" if y % 2 else "1", linewidth=0, zorder=0)
         for name, (marker, _) in _REFERENCES.items():
-            if (score := getattr(row, name)) is not None:
+            if (score := getattr(row.first, name)) is not None:
                 axes.plot(score, y, marker=marker, color="0.45", markersize=7, linestyle="", zorder=1)
         for (variant, drawn), place in zip(styles.items(), places, strict=True):
             seeds = [score.scores for score in row.variants[variant]]
@@ -46,7 +46,7 @@ def draw_scores(rows: Sequence[Row], variants: Sequence[str], caption: str) -> F
     shown = [Line2D([], [], label=NAMES.get(variant, variant), **drawn) for variant, drawn in styles.items()] + [
         Line2D([], [], color="0.45", marker=marker, linestyle="", label=label)
         for name, (marker, label) in _REFERENCES.items()
-        if any(getattr(row, name) is not None for row in rows)
+        if any(getattr(row.first, name) is not None for row in rows)
     ]
     figure.legend(handles=shown, loc="outside upper center", ncols=min(5, len(shown)), frameon=False)
     add_caption(figure, caption)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from dmemm.errors import UserError
 from dmemm.methods import get_method
 from dmemm.reporting.formats import add_caption, style_of, write
-from dmemm.reporting.rows import Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import Row, describe, load_rows
 
 _PARAMETERS = {"lambda_tr": r"$\lambda_{tr}$ (transition loss)", "lambda_rd": r"$\lambda_{rd}$ (reward loss)"}
 # Value of the parameter → scores of the seeds, shape (seeds,).
@@ -33,7 +33,7 @@ def write_figure1(scores: Sequence[Path], params: Sequence[str], outputs: Sequen
         UserError: the score files do not make up the figure, or a file cannot be read or written.
     """
     defaults = _defaults(params)
-    rows = group_rows(load_scores(scores))
+    rows = load_rows(scores)
     curves = {key: {row.task: _curve(row, key, default) for row in rows} for key, default in defaults.items()}
     write(outputs, draw=lambda: _draw(curves, defaults, describe(rows)))
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import NAMES, Row, describe, load_rows
 from dmemm.tasks import get_task
 
 _RESAMPLES = 10_000
@@ -44,7 +44,7 @@ def write_intervals(scores: Sequence[Path], outputs: Sequence[Path]) -> None:
     Raises:
         UserError: the score files do not belong together, or a file cannot be read or written.
     """
-    rows = group_rows(load_scores(scores))
+    rows = load_rows(scores)
     suites: dict[str, list[Row]] = {"Locomotion": [], "Mazes": []}
     for row in rows:
         suites["Mazes" if get_task(row.task).has_goal else "Locomotion"].append(row)

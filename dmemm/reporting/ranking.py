@@ -9,7 +9,7 @@ from scipy import stats
 
 from dmemm.errors import UserError
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import NAMES, Row, describe, load_rows
 from dmemm.reporting.tables import Published, read_published
 from dmemm.tasks import get_task
 
@@ -31,7 +31,7 @@ def write_ranking(scores: Sequence[Path], published: Path, outputs: Sequence[Pat
     Raises:
         UserError: no task has two methods with published scores, or a file cannot be read or written.
     """
-    rows, references = group_rows(load_scores(scores)), read_published(published)
+    rows, references = load_rows(scores), read_published(published)
     lines = [line for row in rows for line in _lines(row, references)]
     if not lines:
         raise UserError(f"{published}: no published scores of two methods on a task of these; nothing to rank")

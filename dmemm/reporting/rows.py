@@ -31,53 +31,22 @@ class Row:
         return next(iter(self.variants.values()))[0]
 
     @property
-    def data_source(self) -> str:
-        """Where the data came from."""
-        return self.first.data_source
-
-    @property
     def seeds(self) -> int:
         """Number of seeds of each variant."""
         return len(next(iter(self.variants.values())))
 
-    @property
-    def episodes(self) -> int:
-        """Number of episodes of each seed."""
-        return self.first.episodes
 
-    @property
-    def data_score(self) -> float | None:
-        """Mean normalised score of the data set itself."""
-        return self.first.data_score
-
-    @property
-    def best_policy_score(self) -> float | None:
-        """Mean normalised score of the best policy that collected the data."""
-        return self.first.best_policy_score
-
-
-def load_scores(paths: Sequence[Path]) -> list[Score]:
-    """Read score files, in the order given.
+def load_rows(paths: Sequence[Path]) -> list[Row]:
+    """Read score files and group them by task, in the order in which the tasks first appear.
 
     Raises:
-        UserError: there are no files, `Score.read` refuses one, or `group_rows` refuses the set.
+        UserError: there are no files, `Score.read` refuses one, two have the same task, variant and seed, or files of
+            one task differ in data source, checkpoint, episodes, data score or seeds.
     """
     if not paths:
         raise UserError("no score files: give at least one file that evaluate wrote")
-    scores = [Score.read(path) for path in paths]
-    group_rows(scores)
-    return scores
-
-
-def group_rows(scores: Sequence[Score]) -> list[Row]:
-    """Group scores by task, in the order in which the tasks first appear.
-
-    Raises:
-        UserError: two files have the same task, variant and seed, or files of one task differ in data source,
-            checkpoint, episodes, data score or seeds.
-    """
     tasks: dict[str, dict[str, dict[int, Score]]] = {}
-    for score in scores:
+    for score in map(Score.read, paths):
         seeds = tasks.setdefault(score.task, {}).setdefault(score.variant, {})
         if score.seed in seeds:
             raise UserError(f"{score.path}: same task, variant and seed as {seeds[score.seed].path}; give one of them")
@@ -109,9 +78,9 @@ def mean_and_standard_error(seeds: Sequence[Sequence[float]]) -> tuple[float, fl
 
 def describe(rows: Sequence[Row]) -> str:
     """Describe the rows' scores in the words that the captions of all tables and figures share."""
-    sources = sorted({row.data_source for row in rows})
+    sources = sorted({row.first.data_source for row in rows})
     checkpoints = " or ".join(sorted({row.first.checkpoint for row in rows}))
-    seeds, episodes = _span([row.seeds for row in rows]), _span([row.episodes for row in rows])
+    seeds, episodes = _span([row.seeds for row in rows]), _span([row.first.episodes for row in rows])
     text = (
         f"Data source: {', '.join(sources)}. {seeds} {'seed' if seeds == '1' else 'seeds'} × {episodes} episodes,"
         f" {checkpoints} checkpoint; mean ± standard error over seeds of D4RL's normalised score"

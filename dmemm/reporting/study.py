@@ -11,7 +11,7 @@ from dmemm.errors import UserError
 from dmemm.reporting.formats import COLOURS, Table, write
 from dmemm.reporting.plan_errors import MEASURES as CONSISTENCY
 from dmemm.reporting.plan_errors import UNITS, averages, blocks, read_consistency
-from dmemm.reporting.rows import Row, describe, group_rows, load_scores
+from dmemm.reporting.rows import Row, describe, load_rows
 
 MEASURES = {measure: label for measure, label in CONSISTENCY.items() if measure != "outside"} | {"score": "score"}
 _PANELS = {"simulator_error": "transition error against the simulator", "spread": "spread / data's", "score": "score"}
@@ -29,7 +29,7 @@ def write_study(scores: Sequence[Path], consistency: Sequence[Path], outputs: Se
     Raises:
         UserError: the files do not belong together, or cannot be read or written.
     """
-    rows = group_rows(load_scores(scores))
+    rows = load_rows(scores)
     measured = {
         (record["task"], record["variant"], record["seed"]): record for record in map(read_consistency, consistency)
     }

@@ -11,7 +11,7 @@ from dmemm.files import write_json
 from dmemm.methods import ABLATIONS, POLICIES
 from dmemm.reporting.dots import draw_scores
 from dmemm.reporting.formats import Table, write
-from dmemm.reporting.rows import NAMES, Row, describe, group_rows, load_scores, mean_and_standard_error
+from dmemm.reporting.rows import NAMES, Row, describe, load_rows, mean_and_standard_error
 from dmemm.tasks import get_task
 
 Cell = str | int | float | None
@@ -61,12 +61,12 @@ def write_table(
     Raises:
         UserError: the score files do not make up the table, or a file cannot be read or written.
     """
-    rows = group_rows(load_scores(scores))
+    rows = load_rows(scores)
     variants = _columns(number, rows)
     for row in rows:
         _check(number, row, variants)
     references = read_published(published)
-    with_published = any(row.data_source == "d4rl" for row in rows)
+    with_published = any(row.first.data_source == "d4rl" for row in rows)
     lines = [_cells(number, row, variants, references if with_published else None) for row in rows]
     lines.append(_average(lines))
     known = [line for line in lines if line["best_policy_score"] is not None]
@@ -145,11 +145,11 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
     """Return one row; None is an empty cell."""
     cells: Cells = {
         "task": row.task,
-        "data": row.data_source,
+        "data": row.first.data_source,
         "seeds": row.seeds,
-        "episodes": row.episodes,
-        "data_score": row.data_score,
-        "best_policy_score": row.best_policy_score,
+        "episodes": row.first.episodes,
+        "data_score": row.first.data_score,
+        "best_policy_score": row.first.best_policy_score,
     }
     for variant in variants:
         mean, error = mean_and_standard_error([score.scores for score in row.variants[variant]])
@@ -162,7 +162,7 @@ def _cells(number: int, row: Row, variants: Sequence[str], published: Published 
     if published is not None:
         for variant in variants:
             key = (number, row.task, _PUBLISHED_NAMES.get(variant, variant))
-            mean_and_error = published.get(key, (None, None)) if row.data_source == "d4rl" else (None, None)
+            mean_and_error = published.get(key, (None, None)) if row.first.data_source == "d4rl" else (None, None)
             cells[f"{variant}_published_mean"], cells[f"{variant}_published_plus_minus"] = mean_and_error
     return cells
 
@@ -186,8 +186,15 @@ def _long(rows: Sequence[Row]) -> list[Cells]:
     for row in rows:
         for score in (score for scores in row.variants.values() for score in scores):
             for execute, outcome in score.executed.items():
-                line: Cells = {"task": row.task, "data": row.data_source, "variant": score.variant, "execute": execute}
-                line |= {"seed": score.seed, "episodes": len(score.scores), "checkpoint": score.checkpoint}
+                line: Cells = {
+                    "task": row.task,
+                    "data": score.data_source,
+                    "variant": score.variant,
+                    "execute": execute,
+                    "seed": score.seed,
+                    "episodes": len(score.scores),
+                    "checkpoint": score.checkpoint,
+                }
                 for key, values in (("score", outcome["scores"]), ("success_rate", outcome["success"])):
                     line[key] = statistics.fmean(values) if values else None
                 lines.append(line)

@@ -1,6 +1,5 @@
 """Stages 3 and 4: train a mechanism by regression, with bootstrap and hold-out."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,8 @@ from dmemm.data.raw import RawData, episode_slices, read_raw
 from dmemm.data.segments import fit_normalisers, hold_out
 from dmemm.device import choose_device
 from dmemm.errors import UserError
-from dmemm.files import replacing, write_json
-from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel, mechanism_state
-from dmemm.models.storage import save_weights
+from dmemm.files import write_csv, write_json
+from dmemm.models.mechanisms import DynamicsEnsemble, Mechanism, RewardModel, ValueModel
 from dmemm.progress import progress
 from dmemm.tasks import Task
 
@@ -243,7 +241,7 @@ def _fit(
 
 
 def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, report: Path, curve: Path) -> None:
-    save_weights(output, *mechanism_state(model))
+    model.save(output)
     loss = "negative log-likelihood per dimension" if isinstance(model, DynamicsEnsemble) else "mean squared error"
     steps = figures["steps_an_epoch"]
     write_curve(curve, [(steps * epoch, value) for epoch, value in enumerate(figures.pop("curve"), start=1)])
@@ -257,7 +255,4 @@ def _write(model: Mechanism, figures: dict[str, Any], task: Task, output: Path, 
 
 def write_curve(path: Path, rows: Sequence[tuple[int, float]]) -> None:
     """Write a learning curve, CSV: the gradient step and the held-out loss after it."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "held_out_loss"])
-        writer.writerows((step, round(loss, 6)) for step, loss in rows)
+    write_csv(path, ("step", "held_out_loss"), ({"step": step, "held_out_loss": round(loss, 6)} for step, loss in rows))

@@ -66,10 +66,10 @@ def test_batches_hold_the_stored_steps_and_never_cross_an_episode(lengths, horiz
     for task in (HOPPER, MAZE):
         segments = make_segments(raw, task, horizon, 0.1)
         windows = Windows(raw, segments, task, torch.device("cpu"))
-        batch = windows.batch(torch.arange(len(windows)))
+        batch = windows.batch(torch.arange(len(segments.starts)))
         tau = segments.normaliser.unnormalise(batch.tau.numpy())
         episode = np.repeat(np.arange(len(lengths)), lengths)
-        for start in range(len(windows)):
+        for start in range(len(segments.starts)):
             for t in range(horizon):
                 inside = start + t < len(episode) and episode[start + t] == episode[start]
                 assert batch.mask[start, t] == inside

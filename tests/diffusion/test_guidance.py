@@ -1,13 +1,15 @@
 """Eq. 13's gradient and the guided reverse process."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from dmemm.config import EvaluateConfig
 from dmemm.diffusion.guidance import Guide, sample_plans
 from dmemm.diffusion.model import DiffusionModel
 from dmemm.diffusion.outcome import Outcome
 from dmemm.diffusion.process import Process
+from dmemm.methods.levels import PLANNING
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel
 
 UNET = {"network": "unet", "unet_width": 8, "unet_mults": (1, 2)}
@@ -54,21 +56,7 @@ def diffusion_model(goal):
 
 
 def config(**changes):
-    values = {
-        "objective": "reward",
-        "model_rollout": False,
-        "discount": 0.9,
-        "termination_penalty": -3.0,
-        "veto": 0.0,
-        "alpha": 0.0,
-        "guide_limit": 1.0,
-        "lambda_guide": 0.0,
-        "episodes": 1,
-        "candidates": 1,
-        "replan_every": 1,
-        "t_stopgrad": 0,
-    }
-    return EvaluateConfig(**values | {"sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes)
+    return replace(PLANNING, **{"t_stopgrad": 0} | changes)
 
 
 def draw(model, j, alpha, values):

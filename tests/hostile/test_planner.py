@@ -48,11 +48,10 @@ def other_sizes(folder: Path) -> None:
     """The ensemble of another planner, trained on data that nobody can tell from ours."""
     import torch
 
-    from dmemm.models.mechanisms import DynamicsEnsemble, mechanism_state
-    from dmemm.models.storage import save_weights
+    from dmemm.models.mechanisms import DynamicsEnsemble
 
     torch.manual_seed(0)
-    save_weights(folder / "dynamics.safetensors", *mechanism_state(DynamicsEnsemble(5, 2, 3, 16)))
+    DynamicsEnsemble(5, 2, 3, 16).save(folder / "dynamics.safetensors")
 
 
 @pytest.mark.parametrize(

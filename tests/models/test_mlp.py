@@ -19,7 +19,7 @@ HEADER = {
 
 
 def test_size_shape_and_horizon():
-    network = PlanMlp(8, 14, steps=10)
+    network = PlanMlp(8, 14, 10, 256, 3)
     linear = [(112, 256), (256, 256), (256, 256), *[(256, 512), (512, 256)] * 3, (256, 112)]
     expected = sum(fan_in * fan_out + fan_out for fan_in, fan_out in linear) + 3 * 2 * 256
     assert sum(p.numel() for p in network.parameters()) == expected
@@ -30,7 +30,7 @@ def test_size_shape_and_horizon():
 
 def test_plans_of_a_batch_do_not_mix_and_the_step_and_every_entry_matter():
     torch.manual_seed(0)
-    network, tau = PlanMlp(8, 6, 10, 32), torch.randn(3, 8, 6)
+    network, tau = PlanMlp(8, 6, 10, 32, 3), torch.randn(3, 8, 6)
     together = network(tau, torch.tensor([1, 5, 9]))
     torch.testing.assert_close(network(tau[1:2], torch.tensor([5])), together[1:2], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(network(tau[1:2], torch.tensor([6])), together[1:2], atol=1e-3)
@@ -69,7 +69,7 @@ def test_a_header_rebuilds_either_network(network, tmp_path):
 
 def test_its_copy_in_bfloat16_gives_its_plans_to_two_digits():
     torch.manual_seed(0)
-    network, tau, k = PlanMlp(8, 6, 10), torch.randn(40, 8, 6), torch.arange(40) % 10
+    network, tau, k = PlanMlp(8, 6, 10, 256, 3), torch.randn(40, 8, 6), torch.arange(40) % 10
     copied = network.in_bfloat16()
     plans, rounded = network(tau, k), copied(tau, k)
     assert rounded.dtype == torch.float32

@@ -13,7 +13,7 @@ from dmemm.models.unet import TemporalUnet
 def test_a_traced_network_gives_what_the_network_gives_for_any_number_of_plans(kind, horizon, width, monkeypatch):
     monkeypatch.setattr(module, "_WORTH", 3)
     torch.manual_seed(0)
-    network = TemporalUnet(6, width, (1, 2)) if kind == "unet" else PlanMlp(horizon, 6, 10, width)
+    network = TemporalUnet(6, width, (1, 2)) if kind == "unet" else PlanMlp(horizon, 6, 10, width, 3)
     network.requires_grad_(False).eval()
     plans, k = torch.randn(17, horizon, 6), torch.arange(17) % 10
     traced, ran = Traced(network), []

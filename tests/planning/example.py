@@ -1,11 +1,13 @@
 """An untrained planner of four states and two actions, on a plan of eight steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from dmemm.config import EvaluateConfig
 from dmemm.data.normaliser import Normaliser
 from dmemm.diffusion.model import DiffusionModel
+from dmemm.methods.levels import PLANNING
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
 from dmemm.planning.planner import Planner
@@ -34,11 +36,9 @@ def planner(candidates, seed=0, task=TASK, without=(), places=None, **changes):
     dynamics = DynamicsEnsemble(4, 2, 3, 16).requires_grad_(False)
     if places is not None:
         dynamics.remember(places)
-    config = EvaluateConfig(
-        **{"objective": "reward", "model_rollout": False, "discount": 0.9, "termination_penalty": -3.0, "veto": 0.0,
-           "alpha": 0.1, "guide_limit": 0.99, "lambda_guide": 0.1, "episodes": 2, "candidates": candidates,
-           "replan_every": 3, "t_stopgrad": 1, "sampling_steps": 0, "warm_start": 0, "execute": "actions"} | changes
-    )  # fmt: skip
+    values = {"objective": "reward", "discount": 0.9, "termination_penalty": -3.0, "alpha": 0.1, "guide_limit": 0.99}
+    values |= {"lambda_guide": 0.1, "episodes": 2, "candidates": candidates, "replan_every": 3}
+    config = replace(PLANNING, **values | changes)
     reward = RewardModel(4, 2, 1, 16).requires_grad_(False)
     reward.target_scale.fill_(2.0)
     value = ValueModel(4, 0, 1, 16).requires_grad_(False)

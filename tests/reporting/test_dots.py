@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dmemm.reporting.dots import draw_scores
-from dmemm.reporting.rows import group_rows, load_scores
+from dmemm.reporting.rows import load_rows
 from dmemm.reporting.tables import write_table
 
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "resources" / "published.csv"
@@ -24,7 +24,7 @@ def evaluate(write_score: Any, seeds: int, **changes: Any) -> list[Path]:
 
 
 def test_each_seed_is_a_dot_and_their_mean_has_its_standard_error(write_score: Any) -> None:
-    rows = group_rows(load_scores(evaluate(write_score, 3, best_policy_score=50.0)))
+    rows = load_rows(evaluate(write_score, 3, best_policy_score=50.0))
     axes = draw_scores(rows, ("diffuser", "dmemm"), "caption").axes[0]
     drawn = [(line.get_xdata().tolist(), set(line.get_ydata())) for line in axes.lines]
     assert [x for x, y in drawn if len(x) == 3] == [[0, 2, 4], [10, 12, 14]] * 2  # means of the episodes of a seed

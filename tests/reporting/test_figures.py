@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dmemm.errors import UserError
 from dmemm.reporting.figures import _axis, _curve, plot_band, write_figure1
-from dmemm.reporting.rows import group_rows, load_scores
+from dmemm.reporting.rows import load_rows
 
 PARAMS = ["lambda_tr=0.1", "lambda_rd=0.05"]
 HOPPER, WALKER = "hopper-medium-expert", "walker2d-medium-expert"
@@ -25,18 +25,18 @@ def curve(row: Any, key: str, default: float) -> dict[float, list[float]]:
 
 
 def test_dmemm_is_the_central_point_of_both_curves(write_score: Any) -> None:
-    (row,) = group_rows(load_scores(evaluate(write_score)))
+    (row,) = load_rows(evaluate(write_score))
     assert curve(row, "lambda_tr", 0.1) == {0.01: [10, 12], 0.1: [0, 2], 1.0: [20, 22]}
     assert curve(row, "lambda_rd", 0.05) == {0.005: [30, 32], 0.05: [0, 2], 0.5: [40, 42]}
 
 
 def test_a_point_at_dmemms_own_value_is_dmemm(write_score: Any) -> None:
-    (row,) = group_rows(load_scores(evaluate(write_score)))
+    (row,) = load_rows(evaluate(write_score))
     assert curve(row, "lambda_tr", 1.0) == {0.01: [10, 12], 1.0: [0, 2]}
 
 
 def test_table_3s_columns_without_a_loss_are_the_points_at_zero(write_score: Any) -> None:
-    (row,) = group_rows(load_scores(evaluate(write_score, ("dmemm", "wo_lambda_tr", "wo_lambda_rd"))))
+    (row,) = load_rows(evaluate(write_score, ("dmemm", "wo_lambda_tr", "wo_lambda_rd")))
     assert curve(row, "lambda_tr", 0.1) == {0.0: [10, 12], 0.1: [0, 2]}
     assert curve(row, "lambda_rd", 0.05) == {0.0: [20, 22], 0.05: [0, 2]}
 

@@ -19,7 +19,7 @@ from minari.data_collector import EpisodeBuffer
 from dmemm.cli import main
 from dmemm.config import EvaluateConfig, SegmentConfig, TrainConfig, load_params
 from dmemm.data.raw import episode_slices, read_raw
-from dmemm.envs import GOALS, make_env
+from dmemm.envs import GOALS, is_free, make_env
 from dmemm.errors import UserError
 from dmemm.inputs import PATHS, in_pipeline
 from dmemm.methods import get_method
@@ -152,7 +152,7 @@ def test_minaris_maze_is_d4rls_in_another_frame(folder: Path) -> None:
     maze = make_env(get_task("maze2d-umaze"))
     maze.reset(seed=0)
     base: Any = maze.unwrapped
-    assert base.is_free(raw.observations[:, :2]).all()
+    assert is_free(base.maze_map, raw.observations[:, :2]).all()
     for t in range(0, 300, 7):
         base.set_observation(raw.observations[t])
         after = base.step(raw.actions[t])[0]
