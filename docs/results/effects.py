@@ -75,6 +75,15 @@ OTHER_EFFECTS = {
             "10": "lambda_tr=10.0",
         }.items()
     },
+    **{
+        f"lambda_rd 0.05 minus {value}, 12000 steps": pairs("figure 1, 12000 steps", HOPPER_WALKER2D, "dmemm", variant)
+        for value, variant in {
+            "0": "wo_lambda_rd",
+            "0.005": "lambda_rd=0.005",
+            "0.1": "lambda_rd=0.1",
+            "0.5": "lambda_rd=0.5",
+        }.items()
+    },
     "lambda_tr 0.1 minus 1, four data sets, 4000 steps": [
         *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
         *pairs("weights of the losses", QUICK[1:], "lambda_tr=0.1", "dmemm"),
