@@ -95,7 +95,8 @@ def _stage(
     if parameters:
         parser.add_argument("task", help="a task's name, e.g. hopper-medium-expert or maze2d-umaze")
         parser.add_argument("--set", dest="assignments", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
-                            help=f"use VALUE instead of params.yaml's; keys: {', '.join(parameters)}")  # fmt: skip
+                            help="use VALUE, not params.yaml's (KEY.locomotion=VALUE or KEY.maze=VALUE: one suite); "
+                            f"keys: {', '.join(parameters)}")  # fmt: skip
         command += f" {_TASK}"
     if of_method:
         parser.add_argument("method", help=f"{', '.join(METHODS)}, lambda_tr=VALUE or lambda_rd=VALUE")
@@ -201,7 +202,10 @@ def parser() -> argparse.ArgumentParser:
         reads=["tables"], writes={"output": ("averages, JSON", "results/metrics.json")},
     )  # fmt: skip
     stage = _stage(subcommands, "setting", writes={}, example="quick")
-    stage.add_argument("name", choices=("quick", "small", "paper", "demo"))
+    stage.add_argument(
+        "name", choices=("quick", "small", "paper", "demo"),
+        help="quick: for a laptop; small: all of the paper, quick's networks; paper: its own values; demo: `make demo`",
+    )  # fmt: skip
     return top
 
 
