@@ -14,7 +14,7 @@ from dmemm.config import EpisodesConfig, MethodConfig
 from dmemm.data.raw import RawData, write_raw
 from dmemm.errors import UserError
 from dmemm.inputs import Inputs
-from dmemm.methods import METHODS, POLICIES, bc, dt, load_actor
+from dmemm.methods import METHODS, POLICIES, bc, dt, load_actor, offline
 from dmemm.methods.offline import relabelled
 from dmemm.stages import METHODS_ENVIRONMENT
 from dmemm.tasks import Task, get_task
@@ -69,6 +69,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = f"import sys, dmemm.cli; sys.exit(any(map(dmemm.cli.main, {trainings})))"
     run([str(ROOT / METHODS_ENVIRONMENT / "bin/python"), "-c", code])
     return folder
+
+
+def test_training_is_on_the_device_that_was_chosen(monkeypatch):
+    class Created(Exception):
+        pass
+
+    class Algorithm:
+        def create(self, device):
+            raise Created(device)
+
+    monkeypatch.setattr(offline, "library", lambda seed: None)
+    second = torch.device("cuda:1")
+    with pytest.raises(Created, match="cuda:1"):
+        offline.fit(lambda *_: Algorithm(), None, offline.Policy, HOPPER, data(HOPPER), MethodConfig(1), 0, second)
 
 
 @pytest.mark.parametrize("method", BY_D3RLPY)
