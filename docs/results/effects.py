@@ -46,11 +46,20 @@ PARTS = {
 FIGURE1 = "table 3 and figure 1, 4000 steps"
 TABLE3 = {4_000: FIGURE1, 12_000: "table 1"}  # by training steps
 HOPPER_WALKER2D = [REPLAY[0], REPLAY[2]]
+T3_MEDIUM, MEDIUM_DATA = "table 3, medium data, 12000 steps", ["hopper-medium", "walker2d-medium"]
 COMPONENTS = "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_modulation", "only_weighting"
 OTHER_EFFECTS = {
     **{
         f"DMEMM minus {column}, {steps} steps": pairs(table, HOPPER_WALKER2D, "dmemm", column)
         for steps, table in TABLE3.items()
+        for column in COMPONENTS
+    },
+    **{f"DMEMM minus {column}, medium data": pairs(T3_MEDIUM, MEDIUM_DATA, "dmemm", column) for column in COMPONENTS},
+    **{
+        f"DMEMM minus {column}, four rows": [
+            *pairs(TABLE3[12_000], HOPPER_WALKER2D, "dmemm", column),
+            *pairs(T3_MEDIUM, MEDIUM_DATA, "dmemm", column),
+        ]
         for column in COMPONENTS
     },
     "DMEMM minus Diffuser, alpha of each task": pairs(

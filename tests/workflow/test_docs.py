@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+from importlib.metadata import PackageNotFoundError, metadata
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from ..checkout import ROOT, tracked
 from .conftest import Project, copy_project
@@ -96,6 +98,16 @@ def test_locked_packages_bring_what_they_need_on_this_platform(documented: Proje
     for text in texts:
         (line,) = re.findall(r".*pip install .*requirements\.lock", text)
         assert "--no-deps" not in line
+
+
+def test_locked_packages_install_on_the_first_python_that_is_promised() -> None:
+    for lock in ("requirements.lock", "requirements-methods.lock"):
+        for name in re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE):
+            try:
+                needed = metadata(name).get("Requires-Python") or ""
+            except PackageNotFoundError:  # of .venv-methods, in which these tests do not run
+                continue
+            assert SpecifierSet(needed).contains("3.11.0"), f"{lock}: {name} needs Python {needed}"
 
 
 def test_pages_link_to_pages_that_exist(documented: Project) -> None:
