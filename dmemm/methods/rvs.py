@@ -71,11 +71,11 @@ def mean_rewards_to_go(raw: RawData, task: Task) -> tuple[NDArray[np.float64], f
 def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
     """Train by least squares on the data's actions."""
     policy = Policy.of(task, raw).to(device)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     s = policy.normalise(raw.observations)
     s_next = policy.normalise(raw.next_observations)
     a = policy.normalise_actions(raw.actions)
-    ends = torch.as_tensor(episode_bounds(raw.ended)[1])
+    ends = torch.as_tensor(episode_bounds(raw.ended)[1], device=device)
     means, best = mean_rewards_to_go(raw, task)
     deviation = float(means.std()) or 1.0
     policy.target.fill_((best - float(means.mean())) / deviation)
@@ -84,9 +84,10 @@ def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: tor
     optimiser = torch.optim.Adam(policy.parameters(), lr=_LEARNING_RATE, fused=True)
     curve = base.LossCurve(config.method_steps)
     for _ in progress(range(config.method_steps), f"rvs {task.name} seed {seed}"):
-        index = torch.randint(len(a), (_BATCH,), generator=generator)
+        index = torch.randint(len(a), (_BATCH,), generator=generator, device=device)
         if task.has_goal:  # the goal is the place of a random later step of the same episode
-            later = index + (torch.rand(_BATCH, generator=generator) * (ends[index] - index)).long()
+            share = torch.rand(_BATCH, generator=generator, device=device)
+            later = index + (share * (ends[index] - index)).long()
             outcome = s_next[later, : task.goal_dim]
         else:
             outcome = outcomes[index]
