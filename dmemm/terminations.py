@@ -41,7 +41,13 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
 
     def ended(states: Any) -> Any:
         try:
-            ended = terminal(states * scale + center)
+            values = states * scale + center
+            try:
+                ended = terminal(values)
+            except TypeError:
+                if not getattr(values, "is_cuda", False):
+                    raise
+                ended = terminal(values.cpu()).to(values.device)  # it calls NumPy, which takes no tensor of a GPU
             if ended.shape != states.shape[:-1] or not str(ended.dtype).endswith("bool"):
                 raise ValueError(f"{ended.dtype} of shape {tuple(ended.shape)} for states {tuple(states.shape)}")
         except Exception as error:  # a function of the user's may raise anything
