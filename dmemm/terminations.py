@@ -41,13 +41,7 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
 
     def ended(states: Any) -> Any:
         try:
-            values = states * scale + center
-            try:
-                ended = terminal(values)
-            except TypeError:
-                if not getattr(values, "is_cuda", False):
-                    raise
-                ended = terminal(values.cpu()).to(values.device)  # it calls NumPy, which takes no tensor of a GPU
+            ended = _evaluate(terminal, states * scale + center)
             if ended.shape != states.shape[:-1] or not str(ended.dtype).endswith("bool"):
                 raise ValueError(f"{ended.dtype} of shape {tuple(ended.shape)} for states {tuple(states.shape)}")
         except Exception as error:  # a function of the user's may raise anything
@@ -58,3 +52,13 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
         return ended
 
     return ended
+
+
+def _evaluate(terminal: Callable[[Any], Any], states: Any) -> Any:
+    """Return `terminal(states)`, evaluated on the CPU if it calls NumPy, which takes no tensor of a GPU."""
+    try:
+        return terminal(states)
+    except TypeError:
+        if not getattr(states, "is_cuda", False):
+            raise
+        return terminal(states.cpu()).to(states.device)

@@ -54,7 +54,9 @@ class Policy(offline.Policy):
             "mask": np.ones((batch, 1), np.float32),
         }
         for name, value in now.items():
-            past = self.history.get(name, np.zeros((batch, _CONTEXT, value.shape[1]), np.float32))
+            past = (
+                self.history[name] if name in self.history else np.zeros((batch, _CONTEXT, value.shape[1]), np.float32)
+            )
             self.history[name] = np.concatenate([past[:, 1:], value[:, None]], axis=1)
         decided = self.run(**self.history)
         span = (self.high - self.low).clamp(min=1e-6)

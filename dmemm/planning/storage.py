@@ -92,7 +92,7 @@ def write_folder(
         folder: may be empty or hold a planner, which is replaced.
         task: the planner's task.
         config: its parameters.
-        models: by the names of its arguments; None: it has none.
+        models: its `model`, and its `dynamics`, `reward`, `value` and `plan_value` or None.
 
     Raises:
         UserError: the folder holds anything else, or it cannot be written.
