@@ -1,6 +1,11 @@
-"""Order of the tests."""
+"""Order and device of the tests."""
+
+import os
 
 import pytest
+
+# Tests compare with tensors on the CPU. Those of the choice of a device set or delete this; those of CUDA name theirs.
+os.environ.setdefault("DMEMM_DEVICE", "cpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

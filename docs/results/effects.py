@@ -44,34 +44,31 @@ PARTS = {
     "of it, how the network is trained": ("dmemm", "wo_modulation", "tab:green"),
 }
 FIGURE1 = "table 3 and figure 1, 4000 steps"
-TABLE3 = {4_000: FIGURE1, 12_000: "table 1"}  # by training steps
 HOPPER_WALKER2D = [REPLAY[0], REPLAY[2]]
-T3_MEDIUM, MEDIUM_DATA = "table 3, medium data, 12000 steps", ["hopper-medium", "walker2d-medium"]
+TABLE3 = {  # the rows of Table 3 after 12,000 steps, by the quality of their data
+    "medium-expert data": ("table 3, 12000 steps", ["hopper-medium-expert", "walker2d-medium-expert"]),
+    "medium data": ("table 3, 12000 steps", ["hopper-medium", "walker2d-medium"]),
+    "replay data": ("table 1", HOPPER_WALKER2D),
+}
 COMPONENTS = "wo_weighting", "wo_lambda_tr", "wo_lambda_rd", "wo_tr_guide", "wo_modulation", "only_weighting"
 OTHER_EFFECTS = {
     **{
-        f"DMEMM minus {column}, {steps} steps": pairs(table, HOPPER_WALKER2D, "dmemm", column)
-        for steps, table in TABLE3.items()
+        f"DMEMM minus {column}, {data}": pairs(*rows, "dmemm", column)
+        for data, rows in TABLE3.items()
         for column in COMPONENTS
     },
-    **{f"DMEMM minus {column}, medium data": pairs(T3_MEDIUM, MEDIUM_DATA, "dmemm", column) for column in COMPONENTS},
     **{
-        f"DMEMM minus {column}, four rows": [
-            *pairs(TABLE3[12_000], HOPPER_WALKER2D, "dmemm", column),
-            *pairs(T3_MEDIUM, MEDIUM_DATA, "dmemm", column),
-        ]
+        f"DMEMM minus {column}, six rows": [pair for rows in TABLE3.values() for pair in pairs(*rows, "dmemm", column)]
         for column in COMPONENTS
     },
+    **{f"DMEMM minus {column}, 4000 steps": pairs(FIGURE1, HOPPER_WALKER2D, "dmemm", column) for column in COMPONENTS},
     "DMEMM minus Diffuser, alpha of each task": pairs(
         "table 1, alpha of each task", REPLAY + OTHERS, "dmemm", "diffuser"
     ),
     "the same, replay data": pairs("table 1, alpha of each task", REPLAY, "dmemm", "diffuser"),
-    **{
-        f"w/o modulation minus weighting only, {steps} steps": pairs(
-            table, HOPPER_WALKER2D, "wo_modulation", "only_weighting"
-        )
-        for steps, table in TABLE3.items()
-    },
+    "w/o modulation minus weighting only, replay data": pairs(
+        *TABLE3["replay data"], "wo_modulation", "only_weighting"
+    ),
     **{
         f"lambda_tr 0.1 minus {value}, 12000 steps": pairs(
             "figure 1, 12000 steps", HOPPER_WALKER2D, "lambda_tr=0.1", variant

@@ -92,7 +92,8 @@ class Project:
         programs = [stand_ins() / name for name in ("tools", "stages")[: 1 + self.real]]
         process = self.start(*command, programs=programs)
         output, _ = process.communicate()
-        assert (process.returncode != 0) == fails, output
+        print("$", *command, f"\n{output}")  # pytest shows it if the test fails
+        assert (process.returncode != 0) == fails
         return output
 
     def table(self) -> str:
