@@ -59,6 +59,7 @@ def prepare(dryrun: bool) -> None:
     for path, record in brought.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
+        (INCOMPLETE / path.relative_to(METADATA)).unlink(missing_ok=True)  # a killed run's; DVC's file is whole
     for path in damaged - brought.keys() if not dryrun else ():  # what their files were made from is unknown
         mark = INCOMPLETE / path.relative_to(METADATA)
         mark.parent.mkdir(parents=True, exist_ok=True)

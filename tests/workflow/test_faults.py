@@ -80,6 +80,18 @@ def test_after_kill_9_nothing_works_on_and_the_same_command_resumes(small, tool,
     assert_finishes(small, tool)
 
 
+def test_results_that_come_back_after_a_kill_count_as_whole(small):
+    table, run = small.table(), start_slowly(small, "snakemake")
+    run.kill()
+    run.communicate(timeout=300)
+    wait_for(lambda: not processes(small))
+    assert list((small.folder / ".snakemake/incomplete").iterdir())
+    (small.folder / "slow").unlink()
+    small.run("git", "checkout", "--", ".")
+    small.run("dvc", "checkout", "--force")
+    assert small.table() == table and small.planned() == {} and is_clean(small)
+
+
 @pytest.mark.parametrize(
     ("run", "written", "works_on"),
     [
