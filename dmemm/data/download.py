@@ -79,7 +79,10 @@ def choose_source(task: Task, data_source: str) -> str:
         return data_source
     if len(task.data) == 1:
         return next(iter(task.data))
-    raise UserError(f"data_source={data_source}: {task.name} has none of it, but {', '.join(task.data) or 'no data'}")
+    path = f"{FOLDER}/{task.name}.yaml"
+    if not task.data:
+        raise UserError(f"{path}: `data` names no source; add one, for instance `own: FILE.hdf5`")
+    raise UserError(f"data_source={data_source}: {path} has no such data; choose one of {', '.join(task.data)}")
 
 
 def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Iterator[RawData]:
@@ -100,7 +103,10 @@ def _fitted(blocks: Iterable[RawData], task: Task, warnings: list[str]) -> Itera
             ("observations", raw.observations.shape[1:], shape), ("actions", raw.actions.shape[1:], space.shape),
         ):  # fmt: skip
             if found != wanted:
-                raise UserError(f"{task.name}: the data's {key} have shape {found}, {task.env}'s {wanted}")
+                raise UserError(
+                    f"{FOLDER}/{task.name}.yaml: the data's {key} have shape {found}, {task.env}'s {wanted};"
+                    " correct `data` or `env`"
+                )
         clipped = np.clip(raw.actions, space.low.astype(np.float32), space.high.astype(np.float32))
         outside, total = outside + int((clipped != raw.actions).any(axis=1).sum()), total + len(clipped)
         if raw.data_source == "own":

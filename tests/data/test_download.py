@@ -422,7 +422,7 @@ def test_a_published_checksum_is_required_and_a_bare_mirror_is_asked_by_name(
 
 
 def test_a_source_that_a_task_has_not_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data_source=minari: hopper-medium-replay has none of it, but local, d4rl"):
+    with pytest.raises(UserError, match="data_source=minari: .*medium-replay.yaml .*choose one of local, d4rl"):
         fetch(get_task("hopper-medium-replay"), tmp_path, "minari")
 
 

@@ -55,7 +55,7 @@ TASKS = [
     Case("download", TASK_FILE, appended("env_arguments: [1]"), "env_arguments: [1] is not of type 'object'"),
     Case("download", TASK_FILE, replaced("own.hdf5", "."), ".: no such file"),
     Case("download", TASK_FILE, replaced("own.hdf5", "raw.hdf5"), "raw.hdf5: is the data set itself"),
-    Case("download", TASK_FILE, replaced("{own: own.hdf5}", "{}"), "pendulum has none of it, but no data"),
+    Case("download", TASK_FILE, replaced("{own: own.hdf5}", "{}"), "pendulum.yaml: `data` names no source"),
     Case("download", TASK_FILE, folder_instead, "pendulum: unknown task"),
     Case("evaluate", TASK_FILE, appended("terminal: math:sqrt"), "terminal: math:sqrt: "),
     Case("evaluate", TASK_FILE, appended("terminal: builtins:list"), "terminal: builtins:list: AttributeError"),
