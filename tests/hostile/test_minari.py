@@ -106,7 +106,7 @@ def test_a_damaged_store_is_one_line_and_the_earlier_data_stay(
     capsys.readouterr()
     assert run("download") == 1
     (line,) = told(capsys)
-    assert line.startswith("dmemm: ") and (NAME in line or "pendulum: the data's" in line) and len(line) < 1000, line
+    assert line.startswith("dmemm: ") and (NAME in line or "pendulum.yaml: the" in line) and len(line) < 1000, line
     assert contents(folder) == before
 
 
