@@ -5,7 +5,10 @@ or NumPy's, and returns bool (...).
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+import numpy as np
 
 from dmemm.errors import UserError
 from dmemm.tasks import FOLDER, Task, load_object
@@ -55,10 +58,15 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
 
 
 def _evaluate(terminal: Callable[[Any], Any], states: Any) -> Any:
-    """Return `terminal(states)`, evaluated on the CPU if it calls NumPy, which takes no tensor of a GPU."""
-    try:
+    """Return `terminal(states)`, an array or tensor like `states`.
+
+    The function may call NumPy, so only on a GPU is it given a tensor, if it takes one.
+    """
+    if isinstance(states, np.ndarray):
         return terminal(states)
-    except TypeError:
-        if not getattr(states, "is_cuda", False):
-            raise
-        return terminal(states.cpu()).to(states.device)
+    if states.is_cuda:
+        with suppress(Exception):  # NumPy takes no tensor of a GPU
+            return terminal(states)
+    from torch import as_tensor  # takes seconds; whoever has tensors has it
+
+    return as_tensor(terminal(states.numpy(force=True)), device=states.device)

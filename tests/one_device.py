@@ -124,7 +124,6 @@ def far(states):
 TASKS = {"free": replace(POINT, terminal="tests.one_device:far"), "goal": replace(GOAL, parameters={"horizon": 8})}
 
 
-@pytest.mark.filterwarnings("ignore:__array_wrap__")
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 @pytest.mark.parametrize("method", [dv, hd, hdmi, morel, mppi, rvs, tt])
 def test_a_method(method, task, gpu, monkeypatch):

@@ -1,5 +1,7 @@
 """The terminations that plans are judged by are the environments' own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,23 @@ def test_states_are_judged_in_the_environments_units():
     states[3, 7] = 300.0
     states[4, 2] = torch.nan
     assert termination(task, center, scale)(states).tolist() == [True, False, True, True, True]
+
+
+def far(states):
+    return np.linalg.norm(states, axis=-1) > 3.0  # of a tensor, NumPy would return an array
+
+
+def beyond(states):
+    return np.logical_or(states[..., 0] > 1.0, states[..., 1] < -1.0)  # and here a tensor of uint8
+
+
+@pytest.mark.parametrize("terminal", [far, beyond])
+def test_a_function_of_the_users_may_call_numpy(terminal):
+    task = replace(get_task("hopper-medium"), terminal=f"tests.test_terminations:{terminal.__name__}")
+    states = np.random.default_rng(0).normal(size=(40, 3, 11)).astype(np.float32)
+    told = termination(task, 0.0, 1.0)(torch.tensor(states, requires_grad=True))
+    assert told.dtype == torch.bool and told.any() and not told.all()
+    np.testing.assert_array_equal(told, terminal(states))
 
 
 def test_all_levels_of_a_body_end_alike():
