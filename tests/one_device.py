@@ -18,6 +18,7 @@ from dmemm import device
 from dmemm.config import MethodConfig, PlanValueConfig, TrainConfig, load_params
 from dmemm.data.segments import make_segments
 from dmemm.methods import dv, get_method, hd, hdmi, levels, morel, mppi, rvs, tt
+from dmemm.models.gpt import Decoding, Gpt
 from dmemm.planning.planner import Planner
 from dmemm.training.captured import Captured
 from dmemm.training.plan_value import fit_plan_value
@@ -138,6 +139,13 @@ def test_a_method(method, task, gpu, monkeypatch):
     policy.requires_grad_(False).eval().start(0)
     goals = np.zeros((3, 2), np.float32) if task.has_goal else None
     assert policy.act(np.array(STARTS), goals, np.array([True, False, True])).shape == (3, 2)
+
+
+def test_decoding_waits_for_no_token(gpu, monkeypatch):
+    model = Gpt(4, 5, 3, 0, 16, 1, 2).requires_grad_(False).to(GPU)
+    decoding = Decoding(model, torch.zeros(2, 4, dtype=torch.long, device=GPU))
+    monkeypatch.setitem(globals(), "recording", [decoding])
+    decoding.append_likeliest()
 
 
 GUIDES = {

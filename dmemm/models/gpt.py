@@ -94,7 +94,7 @@ class Gpt(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, self.visible[start:end, :end], None if cache is None else cache[index], start)
         if last:
-            return self.norm(x[:, -1]) @ self.head[self.predicted[end - 1]]
+            return self.norm(x[:, -1]) @ self.head[(end - self.prefix) % self.slots]  # no index that waits for a GPU
         return torch.einsum("rcw,cwt->rct", self.norm(x), self.head[self.predicted[start:end]])
 
 
