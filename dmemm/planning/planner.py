@@ -214,7 +214,9 @@ class Planner:
         active, batch = self._active, len(observations)
         running = np.ones(batch, dtype=bool) if running is None else np.asarray(running)
         names = np.flatnonzero(running)
-        self._check(observations[running], None if goals is None else np.asarray(goals)[running], names)
+        goals = np.asarray(goals) if self.task.has_goal and goals is not None else None
+        self._check_shapes(observations, goals)
+        self._check(observations[names], None if goals is None else goals[names], names)
         if active is None or len(active) != batch:
             action_dim = self.model.action_dim
             active = ActivePlans(batch, self.model.horizon, action_dim, len(self.model.center) - action_dim)
@@ -225,7 +227,7 @@ class Planner:
             if len(group) == 0:
                 continue
             previous = active.remaining(group) if warm[group[0]] else None
-            chosen_goals = None if goals is None else np.asarray(goals)[group]
+            chosen_goals = None if goals is None else goals[group]
             active.replace(group, self._plan(observations[group], chosen_goals, group, previous))
         actions = follow(active.plans, active.steps, observations, self.config.execute)
         active.steps += running
@@ -267,7 +269,7 @@ class Planner:
             values[:, -1, action_dim : action_dim + goal_dim] = torch.as_tensor(goals, device=self._device)
         return (values - model.center) / model.scale
 
-    def _check(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
+    def _check_shapes(self, observations: Array, goals: Array | None) -> None:
         goal_dim, dim = self.task.goal_dim, len(self.model.center) - self.model.action_dim
         if observations.ndim != 2 or observations.shape[1] != dim:
             raise UserError(f"observations have shape {observations.shape}; {self.task.name} needs (batch, {dim})")
@@ -275,7 +277,10 @@ class Planner:
         if goal_dim and (goals is None or goals.shape != wanted):
             given = "are missing" if goals is None else f"have shape {goals.shape}"
             raise UserError(f"goals {given}; {self.task.name} needs {wanted}")
-        for name, array in (("observation", observations), ("goal", goals if goal_dim else observations)):
+
+    def _check(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
+        self._check_shapes(observations, goals)
+        for name, array in (("observation", observations), ("goal", goals if self.task.has_goal else observations)):
             wrong = np.flatnonzero(~np.isfinite(np.asarray(array)).all(axis=1))
             if len(wrong):
                 raise UserError(f"{name} {names[wrong[0]]} is not finite; the environment has diverged")

@@ -63,9 +63,10 @@ def test_what_is_expected_of_a_plan_is_what_the_models_say_of_it():
         (np.zeros((2, 4)), np.zeros((1, 2)), r"goals have shape \(1, 2\)"),
     ],
 )
-def test_what_cannot_be_planned_from_is_named(observations, goals, message):
+@pytest.mark.parametrize("way", ["plan", "act"])
+def test_what_cannot_be_planned_from_is_named(observations, goals, message, way):
     with pytest.raises(UserError, match=message):
-        planner(1).plan(observations, goals)
+        getattr(planner(1), way)(observations, goals)
 
 
 def test_nor_what_is_seen_while_a_plan_is_followed():
