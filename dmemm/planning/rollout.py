@@ -113,7 +113,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
     try:
         starts = [attempt(i, env.reset, seed=seeds[i]) for i, env in enumerate(envs)]
         observations, infos = np.stack([start[0] for start in starts]), [start[1] for start in starts]
-        states = [[start[0]] for start in starts]
+        states = [[state.copy()] for state in observations]  # an environment may use its array again
         for t in progress(range(task.episode_steps), f"evaluate {task.name} seed {seed}"):
             goals = np.stack([info["goal"] for info in infos]).astype(np.float32) if task.has_goal else None
             start = time.perf_counter()
@@ -127,7 +127,7 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
                 state, reward, terminated, truncated, infos[i] = attempt(i, envs[i].step, actions[i])
                 rewards[i] = reward
                 returns[i], lengths[i], observations[i] = returns[i] + reward, lengths[i] + 1, state
-                states[i].append(state)
+                states[i].append(observations[i].copy())
                 reached[i] |= task.has_goal and bool(infos[i]["success"])
                 running[i] = not (terminated or truncated)
             if not running.any():

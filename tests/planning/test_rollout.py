@@ -70,6 +70,19 @@ def test_episodes_end_when_they_end(monkeypatch):
     np.testing.assert_array_equal(episodes.states[1][:, 0], [1, 2, 3, 4, 5, 6])
 
 
+def test_an_environment_may_return_the_same_array_at_every_step(monkeypatch):
+    class Same(Stub):
+        state = np.zeros(11, np.float32)
+
+        def step(self, action):
+            self.state[:], *rest = super().step(action)
+            return self.state, *rest
+
+    monkeypatch.setattr(rollout, "make_env", lambda task: Same())
+    (path,) = run_episodes(TASK, Constant(), episodes=1, seed=2).states
+    np.testing.assert_array_equal(path[:, 0], [0, 1, 2, 3, 4])
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
