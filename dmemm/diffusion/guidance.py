@@ -93,7 +93,9 @@ class Guide:
             brings = self.outcome(s, a)
             if rollout:
                 assert self.dynamics is not None
-                brings = torch.minimum(brings, self.outcome(self.dynamics.rollout(s[:, 0], a), a))
+                kept = self.outcome(self.dynamics.rollout(s[:, 0], a), a)
+                # In a long plan, predictions may overflow; argmax would take NaN for the largest.
+                brings = torch.where(kept.isnan(), -torch.inf, torch.minimum(brings, kept))
             value = value + brings
         if self.lambda_guide > 0:
             assert self.dynamics is not None

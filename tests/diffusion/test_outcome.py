@@ -149,6 +149,18 @@ def test_with_a_rollout_a_plan_is_worth_no_more_than_the_states_that_its_actions
     assert torch.equal(guide.gradient(tau, tau, torch.zeros(5)), planned) and (planned[:, 1:, 2:] != 0).any()
 
 
+def test_a_plan_whose_predicted_states_overflow_is_not_chosen(monkeypatch):
+    reward, _ = models()
+    dynamics, tau = DynamicsEnsemble(3, 2, 4, 16), plans()
+    predicted = tau[..., 2:].clone()
+    predicted[3, -1] = torch.inf
+    monkeypatch.setattr(dynamics, "rollout", lambda s, a: predicted)
+    guide = Guide(2, Outcome("reward", reward, None), dynamics, rollout=True)
+    planned = Guide(2, guide.outcome).objective(tau)
+    assert guide.outcome(predicted, tau[..., :2])[3].isnan()
+    assert torch.equal(guide.merit(tau), torch.where(torch.arange(5) == 3, -torch.inf, planned))
+
+
 def test_a_termination_function_may_call_numpy_while_it_guides():
     _, value = models()
     tau = plans()
