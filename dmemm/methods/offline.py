@@ -6,6 +6,7 @@ d3rlpy is installed in an environment of its own (`make methods`). `dmemm train`
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -260,11 +261,7 @@ def best_actions(trained: Any) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def actor_critic(
-    algorithm: Callable[[Task, int, NDArray[np.float64]], Any],
+    algorithm: Callable[[Task, int, NDArray[np.float64]], Any], policy_class: type[Policy] = Policy
 ) -> Callable[[Task, RawData, MethodConfig, int, torch.device], Policy]:
-    """Return the function `train` of a method; `algorithm` is that of `fit`."""
-
-    def train(task: Task, raw: RawData, config: MethodConfig, seed: int, device: torch.device) -> Policy:
-        return fit(algorithm, best_actions, Policy, task, raw, config, seed, device)
-
-    return train
+    """Return the function `train` of a method; the arguments are those of `fit`."""
+    return partial(fit, algorithm, best_actions, policy_class)

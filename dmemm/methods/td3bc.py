@@ -1,6 +1,5 @@
 """TD3+BC (Fujimoto and Gu, 2021), by d3rlpy with its published settings for D4RL."""
 
-from functools import partial
 from typing import Any
 
 from dmemm.methods import offline
@@ -26,4 +25,4 @@ def _algorithm(*_: Any) -> Any:
     )
 
 
-train = partial(offline.fit, _algorithm, offline.best_actions, Policy)
+train = offline.actor_critic(_algorithm, Policy)
