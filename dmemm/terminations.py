@@ -1,7 +1,7 @@
 """The states in which episodes terminate, for the judgement of planned and learned states.
 
-A task file names such a function, `module:function`. It takes states (..., Ds) in the environment's units, PyTorch's
-or NumPy's, and returns bool (...).
+A task file names such a function, `module:function`. It takes states (..., Ds) in the environment's units, a NumPy
+array, and returns bool (...). On a GPU, it is given a tensor first, and an array if it fails.
 """
 
 from collections.abc import Callable
