@@ -44,15 +44,12 @@ def termination(task: Task, center: Any, scale: Any) -> Callable[[Any], Any] | N
 
     def ended(states: Any) -> Any:
         try:
-            ended = _evaluate(terminal, states * scale + center)
-            if ended.shape != states.shape[:-1] or not str(ended.dtype).endswith("bool"):
-                raise ValueError(f"{ended.dtype} of shape {tuple(ended.shape)} for states {tuple(states.shape)}")
+            return _evaluate(terminal, states * scale + center)
         except Exception as error:  # a function of the user's may raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise UserError(
                 f"{key}: {task.terminal}: {reason}; it takes states (..., Ds) and returns bool (...)"
             ) from error
-        return ended
 
     return ended
 
@@ -62,11 +59,17 @@ def _evaluate(terminal: Callable[[Any], Any], states: Any) -> Any:
 
     The function may call NumPy, so only on a GPU is it given a tensor, if it takes one.
     """
+
+    def result(states: Any) -> Any:
+        ended = terminal(states)
+        if ended.shape != states.shape[:-1] or not str(ended.dtype).endswith("bool"):
+            raise ValueError(f"{ended.dtype} of shape {tuple(ended.shape)} for states {tuple(states.shape)}")
+        return ended
+
     if isinstance(states, np.ndarray):
-        return terminal(states)
+        return result(states)
     if states.is_cuda:
         with suppress(Exception):  # NumPy takes no tensor of a GPU
-            return terminal(states)
-    from torch import as_tensor  # takes seconds; whoever has tensors has it
-
-    return as_tensor(terminal(states.numpy(force=True)), device=states.device)
+            return result(states)
+    # `bool`, not torch's: a stage that imports torch is run again for each version of it.
+    return states.new_tensor(result(states.numpy(force=True)), dtype=bool)
