@@ -1,8 +1,9 @@
 """Hierarchical Diffuser with dense actions (HD-DA; Chen et al., 2024): a plan of every n-th state, then the rest.
 
-Both levels are Diffuser's U-Net. A step of the upper level is a state with the n actions that follow it; the lower
-level plans the n steps between two of these states. Without a goal, a value model chooses the best of several plans of
-the upper level; the authors' also guides them.
+A step of the upper level is a state with the n actions that follow it; the lower level plans the n steps between two
+of these states. Both are DMEMM's MLP: Diffuser's U-Net, which the authors take, learns less in the same time
+(docs/results/methods.md). Without a goal, a value model chooses the best of several plans of the upper level; the
+authors' also guides them.
 """
 
 import dataclasses
@@ -23,18 +24,22 @@ from dmemm.tasks import Task
 
 _HORIZON = 32
 _STRIDE, _STRIDE_IN_MAZES = 4, 16
-_TRAINING = levels.TRAINING
+_REPLAN_EVERY = 64  # steps in a maze, as for DMEMM and Diffuser
+_TRAINING = dataclasses.replace(
+    levels.TRAINING, network="mlp", mlp_width=512, mlp_blocks=3, batch_size=256, learning_rate=2e-3
+)
 _CANDIDATES = 8  # plans of the upper level
 
 
 class Policy(levels.TwoLevels):
-    """Two diffusion models. A plan to a goal is followed to its end, in mazes by its states; others last one step."""
+    """Two diffusion models. A plan to a goal is followed for several steps, in mazes by its states; others for one."""
 
     def __init__(self, task: Task, header: Mapping[str, Any]) -> None:
         """Build both levels."""
         super().__init__(task, header)
         self.stride = _STRIDE_IN_MAZES if task.is_maze else _STRIDE
         self.horizon = levels.goal_horizon(task, self.stride) if task.has_goal else _HORIZON
+        self.lasts = min(self.horizon, _REPLAN_EVERY) if task.is_maze else self.horizon
         self.build_levels()
         self.reset()
 
@@ -69,7 +74,7 @@ class Policy(levels.TwoLevels):
             actions[index] = self.between(subgoals[:, 0], subgoals[:, 1])[:, 0, : self.action_dim]
             return actions
         # A plan reaches the goal only at its last step, so replanning at every step would never get there.
-        if len(self.plans) != len(observations) or self.age == self.horizon:
+        if len(self.plans) != len(observations) or self.age == self.lasts:
             self.plans, self.age = self.plan(observations, goals), 0
         self.age += 1
         if not self.task.is_maze:

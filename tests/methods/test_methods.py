@@ -29,9 +29,9 @@ from tests.methods.problems import (
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(rvs, "_WIDTH", 128)
-    sizes = dataclasses.replace(hd._TRAINING, unet_width=16, unet_mults=(1, 2), diffusion_steps=10)
-    monkeypatch.setattr(hd, "_TRAINING", sizes)
-    monkeypatch.setattr(hdmi, "_TRAINING", sizes)
+    small = {"mlp_width": 64, "unet_width": 16, "unet_mults": (1, 2), "diffusion_steps": 10}
+    for method in (hd, hdmi):
+        monkeypatch.setattr(method, "_TRAINING", dataclasses.replace(method._TRAINING, **small))
     monkeypatch.setattr(hd, "_HORIZON", 16)
     monkeypatch.setattr(mppi, "_IMITATION_STEPS", 400)
     monkeypatch.setattr(morel, "_IMITATION_STEPS", 100)
@@ -175,7 +175,7 @@ def test_it_fills_in_its_subgoals_and_follows_the_whole_path(method):
     np.testing.assert_allclose(path[:, -1], np.pad(goals, ((0, 0), (0, 2))), atol=1e-4)
     away = path[:, 1] - observations
     np.testing.assert_allclose(actions, away[:, :2] + away[:, 2:], atol=1e-3)
-    for _ in range(127):
+    for _ in range(hd._REPLAN_EVERY - 1):
         policy.act(observations, goals)
     whole = policy.plans
     policy.act(observations, goals)
