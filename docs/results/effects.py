@@ -103,6 +103,7 @@ OTHER_EFFECTS = {
         )
         for number in (30_000, 10_000)
     },
+    "DMEMM minus Diffuser, U-maze": pairs("mazes, U-maze", ["maze2d-umaze", "multi2d-umaze"], "dmemm", "diffuser"),
     "guided minus unguided, mazes": pairs("mazes", MEDIUM + LARGE, "dmemm", "dmemm, unguided"),
     "Diffuser minus unguided, maze2d-large": pairs("mazes", [LARGE[0]], "diffuser", "dmemm, unguided"),
 }
