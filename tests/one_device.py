@@ -128,9 +128,9 @@ TASKS = {"free": replace(POINT, terminal="tests.one_device:far"), "goal": replac
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 @pytest.mark.parametrize("method", [dv, hd, hdmi, morel, mppi, rvs, tt])
 def test_a_method(method, task, gpu, monkeypatch):
-    small = replace(levels.TRAINING, unet_width=8, unet_mults=(1,), diffusion_steps=2, batch_size=4)
-    monkeypatch.setattr(hd, "_TRAINING", small)
-    monkeypatch.setattr(hdmi, "_TRAINING", small)
+    small = {"mlp_width": 8, "unet_width": 8, "unet_mults": (1,), "diffusion_steps": 2, "batch_size": 4}
+    for levelled in (hd, hdmi):
+        monkeypatch.setattr(levelled, "_TRAINING", replace(levelled._TRAINING, **small))
     monkeypatch.setattr(levels, "VALUE", replace(levels.VALUE, mechanism_epochs=1))
     monkeypatch.setattr(mppi, "_EPOCHS", 1)
     monkeypatch.setattr(mppi, "_IMITATION_STEPS", 2)

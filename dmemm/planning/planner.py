@@ -216,7 +216,7 @@ class Planner:
         names = np.flatnonzero(running)
         goals = np.asarray(goals) if self.task.has_goal and goals is not None else None
         self._check_shapes(observations, goals)
-        self._check(observations[names], None if goals is None else goals[names], names)
+        self._check_finite(observations[names], None if goals is None else goals[names], names)
         if active is None or len(active) != batch:
             action_dim = self.model.action_dim
             active = ActivePlans(batch, self.model.horizon, action_dim, len(self.model.center) - action_dim)
@@ -260,7 +260,8 @@ class Planner:
             goals: shape (batch, goal_dim), or None without a goal.
             names: shape (batch,), labels of the observations in error messages; their indices by default.
         """
-        self._check(observations, goals, np.arange(len(observations)) if names is None else names)
+        self._check_shapes(observations, goals)
+        self._check_finite(observations, goals, np.arange(len(observations)) if names is None else names)
         model, action_dim, goal_dim = self.model, self.model.action_dim, self.task.goal_dim
         values = torch.zeros(len(observations), model.horizon, model.center.shape[0], device=self._device)
         values[:, 0, action_dim:] = torch.as_tensor(observations, device=self._device)
@@ -278,8 +279,7 @@ class Planner:
             given = "are missing" if goals is None else f"have shape {goals.shape}"
             raise UserError(f"goals {given}; {self.task.name} needs {wanted}")
 
-    def _check(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
-        self._check_shapes(observations, goals)
+    def _check_finite(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
         for name, array in (("observation", observations), ("goal", goals if self.task.has_goal else observations)):
             wrong = np.flatnonzero(~np.isfinite(np.asarray(array)).all(axis=1))
             if len(wrong):
