@@ -112,6 +112,8 @@ def read_task(path: Path) -> Task:
     check(values, "task", str(path))
     if values["random_return"] == values["expert_return"]:
         raise UserError(f"{path}: expert_return: equal to random_return; scores need two different references")
+    if "own" in values["data"] and len(values["data"]) > 1:  # data_source never names it
+        raise UserError(f"{path}: data: `own` must be the only source; remove the others")
     return Task(name=path.stem, **values)
 
 

@@ -56,6 +56,7 @@ TASKS = [
     Case("download", TASK_FILE, replaced("own.hdf5", "."), ".: no such file"),
     Case("download", TASK_FILE, replaced("own.hdf5", "raw.hdf5"), "raw.hdf5: is the data set itself"),
     Case("download", TASK_FILE, replaced("{own: own.hdf5}", "{}"), "pendulum.yaml: `data` names no source"),
+    Case("download", TASK_FILE, replaced("own.hdf5", "own.hdf5, minari: [x-v0]"), "`own` must be the only source"),
     Case("download", TASK_FILE, folder_instead, "pendulum: unknown task"),
     Case("evaluate", TASK_FILE, appended("terminal: math:sqrt"), "terminal: math:sqrt: "),
     Case("evaluate", TASK_FILE, appended("terminal: builtins:list"), "terminal: builtins:list: AttributeError"),
