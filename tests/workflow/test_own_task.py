@@ -23,6 +23,7 @@ from dmemm.envs import GOALS, is_free, make_env
 from dmemm.errors import UserError
 from dmemm.inputs import PATHS, in_pipeline
 from dmemm.methods import get_method
+from dmemm.planning.planner import Planner
 from dmemm.settings import apply_setting
 from dmemm.stages import _resolve
 from dmemm.tasks import get_task, read_task
@@ -50,35 +51,47 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def stages(task: str) -> dict[str, Any]:
-    """Run every stage for the variant `dmemm`, where the pipeline has its files, and return the score file."""
+COMMON = ["--raw", "raw.hdf5"]
+
+
+def stage(*words: str) -> None:
+    assert main(list(words)) == 0
+
+
+def train(task: str) -> tuple[str, list[str]]:
+    """Run the stages up to training, for the variant `dmemm`, where the pipeline has its files.
+
+    Returns:
+        The network's path, and the options with all mechanisms.
+    """
     of_pipeline = in_pipeline(PATHS, task, "dmemm", 0)
     network = str(of_pipeline.model)
-
-    def stage(*words: str) -> None:
-        assert main(list(words)) == 0
-
-    common = ["--raw", "raw.hdf5"]
     stage("download", task, "--output", "raw.hdf5", "--statistics", "s.json")
-    stage("segment", task, *common, "--output", "w.h5")
+    stage("segment", task, *COMMON, "--output", "w.h5")
 
     def mechanism(name: str, *reads: str) -> list[str]:
         file = name.replace("-", "_")
         weights = str(of_pipeline.need(file))
         stage(
-            name, task, "0", *common, *reads, "--output", weights, "--report", f"{file}.json", "--curve", f"{file}.csv"
+            name, task, "0", *COMMON, *reads, "--output", weights, "--report", f"{file}.json", "--curve", f"{file}.csv"
         )
         return [f"--{name}", weights]
 
     mechanisms = mechanism("dynamics") + mechanism("reward")
     value = [] if get_task(task).has_goal else mechanism("value")
     guided_by = [*mechanisms, *value, *(mechanism("plan-value", "--segments", "w.h5", *value) if value else [])]
-    stage("train", task, "dmemm", "0", *common, "--segments", "w.h5", *mechanisms, "--output", network,
+    stage("train", task, "dmemm", "0", *COMMON, "--segments", "w.h5", *mechanisms, "--output", network,
           "--curve", "curve.csv", "--report", "t.json")  # fmt: skip
+    return network, guided_by
+
+
+def stages(task: str) -> dict[str, Any]:
+    """Run every stage for the variant `dmemm`, and return the score file."""
+    network, guided_by = train(task)
     stage(
         "evaluate", task, "dmemm", "0", "--model", network, *guided_by, "--statistics", "s.json", "--output", "e.json"
     )
-    stage("consistency", task, "dmemm", "0", "--model", network, *guided_by, *common, "--segments", "w.h5",
+    stage("consistency", task, "dmemm", "0", "--model", network, *guided_by, *COMMON, "--segments", "w.h5",
           "--output", "c.json")  # fmt: skip
     stage("pictures", task, "dmemm", "0", "--model", network, *guided_by, "--output", "p.png",
           "--denoising", "d.png", "--animation", "a.gif", "--page", "p.html")  # fmt: skip
@@ -102,6 +115,17 @@ def test_the_pendulum_of_the_documentation(folder: Path, capsys: pytest.CaptureF
         exec(compile(BLOCKS[name], name, "exec"), {})
     told = capsys.readouterr().out
     assert re.search(r"return -\d+\n", told) and "(4, 32, 3) (4, 32, 1)" in told
+
+
+def test_two_spaces_are_environment_enough_to_train_and_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exec(compile(BLOCKS["record.py"].replace("20_000", "1_000"), "record.py", "exec"), {})
+    (folder / "robot.py").write_text(BLOCKS["robot.py"])
+    monkeypatch.syspath_prepend(str(folder))
+    path = folder / "tasks/pendulum.yaml"
+    path.write_text(path.read_text().replace("env: Pendulum-v1", "env: robot:Robot"))
+    train("pendulum")
+    action = Planner.load("pendulum").act(np.array([1.0, 0.0, 0.0]))
+    assert action.shape == (1,) and np.isfinite(action).all()
 
 
 def record(env: gym.Env[Any, Any], name: str, lengths: list[int], spaces: gym.Env[Any, Any] | None = None) -> None:
