@@ -17,7 +17,6 @@ from dmemm.inputs import Inputs
 from dmemm.methods import Method
 from dmemm.models.mechanisms import DynamicsEnsemble, RewardModel, ValueModel
 from dmemm.models.plan_value import PlanValue
-from dmemm.planning.controller import follow
 from dmemm.planning.guides import make_guide
 from dmemm.planning.plans import ActivePlans, Array, Plans
 from dmemm.planning.storage import find_planner, load_models, write_folder
@@ -229,7 +228,7 @@ class Planner:
             previous = active.remaining(group) if warm[group[0]] else None
             chosen_goals = None if goals is None else goals[group]
             active.replace(group, self._plan(observations[group], chosen_goals, group, previous))
-        actions = follow(active.plans, active.steps, observations, self.config.execute)
+        actions = active.actions(observations, self.config.execute)
         active.steps += running
         return np.where(running[:, None], actions, 0).astype(np.float32)
 

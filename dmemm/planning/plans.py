@@ -1,6 +1,7 @@
 """Plans of a batch of observations, and the record of which plan each environment is following."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,18 @@ class ActivePlans:
         last = plans.shape[1] - 1
         steps = np.minimum(np.arange(last + 1) + self.steps[environments, None], last)
         return plans[np.arange(len(environments))[:, None], steps]
+
+    def actions(self, observations: Array, execute: Literal["actions", "waypoints"]) -> Array:
+        """Return the action of each environment, shape (environments, action_dim).
+
+        Args:
+            observations: shape (environments, observation_dim).
+            execute: `actions` takes the plan's own action. `waypoints` tracks its states as Diffuser's maze controller
+                does: a = Δposition + Δvelocity towards the next planned state, or towards the last one after the plan's
+                end.
+        """
+        row, last = np.arange(len(self)), self.plans.states.shape[1] - 1
+        if execute == "actions":
+            return self.plans.actions[row, np.minimum(self.steps, last)]
+        away = self.plans.states[row, np.minimum(self.steps + 1, last)] - observations
+        return away[:, :2] + away[:, 2:]

@@ -6,9 +6,8 @@ import torch
 
 from dmemm.errors import UserError
 from dmemm.planning import planner as planner_module
-from dmemm.planning.controller import follow
 from dmemm.planning.planner import Planner
-from dmemm.planning.plans import Plans
+from dmemm.planning.plans import ActivePlans, Plans
 
 from .example import NORMALISER, OWN, planner
 
@@ -237,8 +236,11 @@ def test_without_guide_and_veto_one_plan_is_as_good_as_many():
 
 def test_waypoints_follow_the_next_planned_state_and_the_last_for_ever():
     states = np.arange(24, dtype=np.float32).reshape(1, 6, 4)
-    plans = Plans(np.ones((1, 6, 2), dtype=np.float32), states, *np.zeros((3, 1), np.float32))
-    here = states[:, 2] + 0.25
-    np.testing.assert_allclose(follow(plans, np.array([2]), here, "waypoints"), [[4 - 0.25 + 4 - 0.25] * 2])
-    np.testing.assert_allclose(follow(plans, np.array([5]), states[:, 5], "waypoints"), [[0, 0]])
-    np.testing.assert_allclose(follow(plans, np.array([3]), here, "actions"), [[1, 1]])
+    active, here = ActivePlans(1, 6, 2, 4), states[:, 2] + 0.25
+    active.replace(np.array([0]), Plans(np.ones((1, 6, 2), dtype=np.float32), states, *np.zeros((3, 1), np.float32)))
+    for steps, observations, execute, expected in (
+        (2, here, "waypoints", [4 - 0.25 + 4 - 0.25] * 2), (5, states[:, 5], "waypoints", [0, 0]),
+        (3, here, "actions", [1, 1]),
+    ):  # fmt: skip
+        active.steps[0] = steps
+        np.testing.assert_allclose(active.actions(observations, execute), [expected])
