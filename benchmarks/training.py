@@ -61,15 +61,8 @@ def new_training(
 ) -> TrainingState:
     """The state before the first step; `members` and `width` are of T̂ and R̂."""
     torch.manual_seed(0)
-    names = ("diffusion_steps", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults", "predict")
-    sizes = {name: getattr(config, name) for name in names}
-    header = {
-        "action_dim": ACTION,
-        "observation_dim": OBSERVATION,
-        "horizon": data.horizon,
-        "end_dim": 0,
-    }
-    model = DiffusionModel({**header, **sizes}, device)
+    header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": data.horizon, "end_dim": 0}
+    model = DiffusionModel({**vars(config), **header}, device)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, members, width).to(device).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, width).to(device).requires_grad_(False)
     objective = Objective(config, model, dynamics if config.lambda_tr else None, reward if config.lambda_rd else None)
@@ -117,15 +110,8 @@ def diffuser_step(folder: Path, device: torch.device, **changes: Any) -> Callabl
 def eq8(device: torch.device) -> tuple[Callable[[], object], Callable[[], object]]:
     """Eq. 8 for one trajectory: by the literal loop for one k (half of K), and by one batched call for every k."""
     torch.manual_seed(0)
-    sizes = {
-        "diffusion_steps": STEPS,
-        "network": "unet",
-        "unet_width": 32,
-        "unet_mults": (1, 2, 4, 8),
-        "predict": "epsilon",
-    }
     header = {"action_dim": ACTION, "observation_dim": OBSERVATION, "horizon": HORIZON, "end_dim": 0}
-    model = DiffusionModel({**header, **sizes}, device).requires_grad_(False)
+    model = DiffusionModel({**vars(PLAIN), **header, "predict": "epsilon"}, device).requires_grad_(False)
     tau0, noise = torch.randn(2, 1, HORIZON, OBSERVATION + ACTION, device=device)
     process, levels = model.process, torch.arange(STEPS, device=device)
     coefficients = process.betas / ((1 - process.alphas_cumprod) * process.alphas_cumprod).sqrt()

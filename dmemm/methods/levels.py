@@ -75,10 +75,7 @@ class TwoLevels(base.Policy):
         **sizes: int,
     ) -> DiffusionModel:
         """Create a model of the given `action_dim`, `horizon` and `end_dim`, with the settings of `training`."""
-        names = ("diffusion_steps", "predict", "network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
-        config = {name: getattr(training, name) for name in names}
-        header = {**config, "observation_dim": self.observation_dim, **sizes}
-        return kind(header, self.device, network)
+        return kind({**vars(training), "observation_dim": self.observation_dim, **sizes}, self.device, network)
 
     def start(self, seed: int) -> None:
         """Seed the plans' noise, and compile or trace both levels."""

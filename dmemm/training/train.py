@@ -87,7 +87,7 @@ def load_objective(task: Task, config: TrainConfig, seed: int, inputs: Inputs) -
             "observation_dim": raw.observations.shape[1],
             "horizon": segments.horizon,
             "end_dim": task.end_dim,
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()},
+            **asdict(config),
         },
         device,
     )

@@ -40,9 +40,7 @@ def build(cfg, goal=False):
         "horizon": HORIZON,
         "end_dim": OBSERVATION if goal else 0,
     }
-    names = ("network", "mlp_width", "mlp_blocks", "unet_width", "unet_mults")
-    sizes = {name: getattr(cfg, name) for name in names}
-    model = DiffusionModel({**header, **sizes, "predict": cfg.predict, "diffusion_steps": cfg.diffusion_steps}, CPU)
+    model = DiffusionModel({**vars(cfg), **header}, CPU)
     model.process = Process(cfg.diffusion_steps, dtype=torch.float64)
     dynamics = DynamicsEnsemble(OBSERVATION, ACTION, 3, 16).requires_grad_(False)
     reward = RewardModel(OBSERVATION, ACTION, 1, 16).requires_grad_(False)
