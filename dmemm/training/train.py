@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,13 +94,12 @@ def load_objective(task: Task, config: TrainConfig, seed: int, inputs: Inputs) -
     )
     model.set_normaliser(segments.normaliser)
     windows = Windows(raw, segments, task, device)
-    dynamics = load_mechanism(DynamicsEnsemble, inputs.need("dynamics")) if config.lambda_tr > 0 else None
-    rewarded = config.lambda_rd > 0 and config.reward_loss
-    reward = load_mechanism(RewardModel, inputs.need("reward")) if rewarded else None
-    for path, mechanism in ((inputs.dynamics, dynamics), (inputs.reward, reward)):
-        if path and mechanism:
-            same_data(path, mechanism.header["data"], raw_path, raw.digest)
-    return Objective(config, model, dynamics=dynamics, reward=reward), windows
+    kinds = {"dynamics": DynamicsEnsemble, "reward": RewardModel}
+    mechanisms: dict[str, Any] = dict.fromkeys(kinds)
+    for name in config.models(task):
+        mechanisms[name] = load_mechanism(kinds[name], path := inputs.need(name))
+        same_data(path, mechanisms[name].header["data"], raw_path, raw.digest)
+    return Objective(config, model, **mechanisms), windows
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
