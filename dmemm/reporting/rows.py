@@ -104,14 +104,8 @@ def _check_row(task: str, variants: Mapping[str, Mapping[int, Score]]) -> None:
     all_scores = [score for seeds in variants.values() for score in seeds.values()]
     first = all_scores[0]
     for score in all_scores[1:]:
-        for what, ours, theirs in (
-            ("data_source", score.data_source, first.data_source),
-            ("data_score", score.data_score, first.data_score),
-            ("best_policy_score", score.best_policy_score, first.best_policy_score),
-            ("checkpoint", score.checkpoint, first.checkpoint),
-            ("episodes", score.episodes, first.episodes),
-        ):
-            if ours != theirs:
+        for what in ("data_source", "data_score", "best_policy_score", "checkpoint", "episodes"):
+            if (ours := getattr(score, what)) != (theirs := getattr(first, what)):
                 raise UserError(f"{score.path}: {what} {ours}, but {theirs} in {first.path}; evaluate both alike")
     expected = {score.seed for score in all_scores}
     for variant, seeds in variants.items():
