@@ -222,7 +222,7 @@ def _check_paths(arguments: Mapping[str, Any]) -> None:
         for path in (value.resolve() for value in values if isinstance(value, Path)):
             if path in named and option in written:
                 raise UserError(f"{path}: given as --{named[path]} and as --{option}; choose another file to write")
-            named[path] = option
+            named[path] = option.replace("_", "-")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

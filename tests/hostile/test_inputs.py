@@ -155,6 +155,7 @@ def test_a_damaged_file_is_one_line_and_nothing_is_lost(
         ("download pendulum --output a --statistics ./a", "given as --output and as --statistics"),
         ("table 1 --scores e.json f.json --published published.csv --outputs e.json", "given as --scores"),
         ("table 1 --scores e.json f.json --published published.csv --outputs t.csv --long t.csv", "as --long"),
+        (f"{COMMANDS['calibrate']} --output plan_value.safetensors", "given as --plan-value and as --output"),
         ("segment pendulum --raw raw.hdf5 --output .", "names no file"),
         ("segment pendulum --raw raw.hdf5 --output /", "names no file"),
         ("segment pendulum --raw raw.hdf5 --output tasks", "cannot write: Is a directory"),
