@@ -144,20 +144,17 @@ class SoftActorCritic:
 
     def several_steps(self, count: int) -> Callable[[], object]:
         """A function that makes `count` gradient steps: on a GPU one graph."""
-        for _ in range(3):  # makes the optimisers' states
-            self.step()
+        self._repeat(3)  # makes the optimisers' states
         if self.device.type != "cuda":
             return partial(self._repeat, count)
         stream = torch.cuda.Stream()  # a capture needs a few steps on another stream first
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):
-                self.step()
+            self._repeat(3)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            for _ in range(count):
-                self.step()
+            self._repeat(count)
         return graph.replay
 
     def add(self, transitions: NDArray[np.float32]) -> None:
@@ -278,13 +275,17 @@ def main() -> None:
                 kept[body] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     began, before, shown = time.monotonic(), agent.count, 0.0
     rng = np.random.default_rng([arguments.seed, agent.count])
+
+    def keep() -> None:
+        scores = [float(np.mean(recent)) if recent else math.nan for recent in bodies.recent]
+        history.append({"step": agent.count, **dict(zip(ENVIRONMENTS, scores, strict=True))})
+        for index, (body, (s_dim, a_dim)) in enumerate(zip(ENVIRONMENTS, SIZES, strict=True)):
+            kept[body] |= _actor(agent, index, s_dim, a_dim, agent.count)
+
     while agent.count < arguments.steps and time.monotonic() < end:
         done = agent.count
         if any(done - COPIES < checkpoint <= done for checkpoint in CHECKPOINTS):
-            scores = [float(np.mean(recent)) if recent else math.nan for recent in bodies.recent]
-            history.append({"step": done, **dict(zip(ENVIRONMENTS, scores, strict=True))})
-            for index, (body, (s_dim, a_dim)) in enumerate(zip(ENVIRONMENTS, SIZES, strict=True)):
-                kept[body] |= _actor(agent, index, s_dim, a_dim, done)
+            keep()
         with torch.no_grad():
             if done < RANDOM_STEPS:
                 actions = rng.uniform(-1, 1, (agent.bodies, COPIES, agent.a_dim)).astype(np.float32)
@@ -302,10 +303,8 @@ def main() -> None:
                 f"{body} {np.mean(recent or [0]):.0f}" for body, recent in zip(ENVIRONMENTS, bodies.recent, strict=True)
             ]
             print(f"step {agent.count}, {rate:.0f} a second, last 20 returns: {', '.join(texts)}", flush=True)
-    scores = [float(np.mean(recent)) if recent else math.nan for recent in bodies.recent]
-    history.append({"step": agent.count, **dict(zip(ENVIRONMENTS, scores, strict=True))})
-    for index, (body, (s_dim, a_dim)) in enumerate(zip(ENVIRONMENTS, SIZES, strict=True)):
-        kept[body] |= _actor(agent, index, s_dim, a_dim, agent.count)
+    keep()
+    for body in ENVIRONMENTS:
         with replacing(arguments.output / f"{body}.safetensors") as temporary:
             save_file(kept[body], temporary, {"history": json.dumps(history)})
     metadata = {"count": json.dumps(agent.count), "history": json.dumps(history)}
