@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from dmemm.data.maze_controller import Navigator, cell_of
-from dmemm.data.raw import RawData
+from dmemm.data.raw import ARRAYS, DTYPES, RawData
 from dmemm.envs import Env, MazeEnv, make_env
 from dmemm.progress import progress
 from dmemm.tasks import Task
@@ -31,7 +31,7 @@ _LEVELS = {
 }
 
 Floats = NDArray[np.float32]
-# observation, action, reward, terminal, timeout, next observation
+# In the order of ARRAYS.
 Transition = tuple[Any, Any, float, bool, bool, Any]
 
 
@@ -105,24 +105,15 @@ def collect(task: Task, steps: int, seed: int) -> RawData:
             for i, (policy, share) in enumerate(zip(policies, shares, strict=True))
             for transition in _walk(env, policy, int(share), [seed, i])
         )
-    columns: tuple[list[Any], ...] = tuple([] for _ in range(6))
+    columns: dict[str, list[Any]] = {key: [] for key in ARRAYS}
     with progress(steps, f"{task.name} local data") as shown:
         for transition in transitions:
-            for column, value in zip(columns, transition, strict=True):
+            for column, value in zip(columns.values(), transition, strict=True):
                 column.append(value)
             shown.update()
     env.close()
-    observations, actions, rewards, terminals, timeouts, next_observations = columns
-    return RawData(
-        observations=np.array(observations, np.float32),
-        actions=np.array(actions, np.float32),
-        rewards=np.array(rewards, np.float32),
-        terminals=np.array(terminals, np.bool_),
-        timeouts=np.array(timeouts, np.bool_),
-        next_observations=np.array(next_observations, np.float32),
-        data_source="local",
-        task=task.name,
-    )
+    arrays: dict[str, Any] = {key: np.array(column, DTYPES[key]) for key, column in columns.items()}
+    return RawData(**arrays, data_source="local", task=task.name)
 
 
 def _navigate(env: Any, steps: int, seed: int) -> Iterator[Transition]:

@@ -17,10 +17,10 @@ from dmemm.files import replacing
 from dmemm.tasks import Task
 
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+DTYPES: Mapping[str, Any] = {key: np.bool_ if key in ("terminals", "timeouts") else np.float32 for key in ARRAYS}
 LABELS = ("data_source", "task")
 REMAKE = "delete it and run the same command of Snakemake again"  # what to do about a file of the pipeline's own
 OUTDATED = "made by an earlier version; delete it and run the stage again"
-_FLAGS = ("terminals", "timeouts")
 # The same data give the same bytes. LZF's output depends on uninitialised memory, and so does the part of the last
 # chunk that lies beyond the data.
 STORAGE: Mapping[str, Any] = {
@@ -100,7 +100,7 @@ def check_raw(raw: RawData, name: str, remedy: str = REMAKE) -> None:
         fail("holds no transitions")
     for key in ARRAYS:
         array = getattr(raw, key)
-        dtype, dimensions = (np.bool_ if key in _FLAGS else np.float32), (2 if key.endswith("tions") else 1)
+        dtype, dimensions = DTYPES[key], (2 if key.endswith("tions") else 1)
         if array.dtype != dtype:
             fail(f"{key} are {array.dtype}, not {np.dtype(dtype)}")
         if array.ndim != dimensions:
@@ -152,9 +152,7 @@ def read_raw(path: Path) -> RawData:
         missing = [key for key in LABELS if key not in file.attrs]
         if missing:
             raise UserError(f"{path}: lacks {', '.join(missing)}; {REMAKE}")
-        values: dict[str, Any] = {
-            key: dataset(file, key)[()].astype(np.bool_ if key in _FLAGS else np.float32, copy=False) for key in ARRAYS
-        }
+        values: dict[str, Any] = {key: dataset(file, key)[()].astype(DTYPES[key], copy=False) for key in ARRAYS}
         raw = RawData(**values | {label: str(file.attrs[label]) for label in LABELS})
     check_raw(raw, str(path))
     return raw
