@@ -33,30 +33,18 @@ def linear_system(count=6000):
     return RawData(s, a, rewards, np.zeros(count, dtype=bool), ends, s_next, "local", TASK.name)
 
 
+def files(folder, name):
+    """What a training reads, and what it writes."""
+    return [folder / "raw.hdf5", *(folder / f"{name}.{kind}" for kind in ("safetensors", "json", "csv"))]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mechanisms")
     raw = linear_system()
     write_raw(folder / "raw.hdf5", [raw])
-    dynamics, reward = DynamicsConfig(3, 32, 30), RewardConfig(32, 30)
-    train_dynamics(
-        TASK,
-        dynamics,
-        0,
-        folder / "raw.hdf5",
-        folder / "dynamics.safetensors",
-        folder / "dynamics.json",
-        folder / "dynamics.csv",
-    )
-    train_reward(
-        TASK,
-        reward,
-        0,
-        folder / "raw.hdf5",
-        folder / "reward.safetensors",
-        folder / "reward.json",
-        folder / "reward.csv",
-    )
+    train_dynamics(TASK, DynamicsConfig(3, 32, 30), 0, *files(folder, "dynamics"))
+    train_reward(TASK, RewardConfig(32, 30), 0, *files(folder, "reward"))
     return folder, raw
 
 
@@ -110,14 +98,9 @@ def test_reward_is_standardised(trained):
 
 def test_same_data_give_the_same_bytes_and_another_kind_is_refused(trained):
     folder, _ = trained
-    config = RewardConfig(32, 30)
-    train_reward(
-        TASK, config, 0, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
-    )
+    train_reward(TASK, RewardConfig(32, 30), 0, *files(folder, "again"))
     assert (folder / "again.safetensors").read_bytes() == (folder / "reward.safetensors").read_bytes()
-    train_reward(
-        TASK, config, 1, folder / "raw.hdf5", folder / "again.safetensors", folder / "again.json", folder / "again.csv"
-    )
+    train_reward(TASK, RewardConfig(32, 30), 1, *files(folder, "again"))
     assert (folder / "again.safetensors").read_bytes() != (folder / "reward.safetensors").read_bytes()
     with pytest.raises(UserError, match="holds RewardModel, but DynamicsEnsemble was expected"):
         load_mechanism(DynamicsEnsemble, folder / "reward.safetensors")
@@ -155,9 +138,8 @@ def test_with_a_goal_the_ensemble_keeps_the_places_of_its_data(tmp_path, monkeyp
     task, raw = replace(TASK, goal_dim=2), linear_system(500)
     write_raw(tmp_path / "raw.hdf5", [raw])
     monkeypatch.setattr(mechanisms, "_VISITED", 200)
-    files = [tmp_path / name for name in ("raw.hdf5", "dynamics.safetensors", "dynamics.json", "dynamics.csv")]
-    train_dynamics(task, DynamicsConfig(2, 8, 1), 0, *files)
-    model = load_mechanism(DynamicsEnsemble, files[1])
+    train_dynamics(task, DynamicsConfig(2, 8, 1), 0, *files(tmp_path, "dynamics"))
+    model = load_mechanism(DynamicsEnsemble, tmp_path / "dynamics.safetensors")
     places = fit_normalisers(raw, task)[1].normalise(raw.observations)[::3, :2]
     np.testing.assert_array_equal(model.visited, places)
     asked = torch.as_tensor(places[[7, 40]] + 1e-4)

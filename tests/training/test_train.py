@@ -42,18 +42,7 @@ def folder(tmp_path_factory):
 
 
 def arguments(variant, output, *overrides, seed=0, steps=20, mechanisms=True):
-    files = [
-        "--raw",
-        "raw.h5",
-        "--segments",
-        "segments.h5",
-        "--output",
-        output,
-        "--curve",
-        "curve.csv",
-        "--report",
-        "t.json",
-    ]
+    files = f"--raw raw.h5 --segments segments.h5 --output {output} --curve curve.csv --report t.json".split()
     if mechanisms:
         files += ["--dynamics", "dynamics.safetensors", "--reward", "reward.safetensors"]
     steps_set = f"train_steps={{locomotion: {steps}, maze: {steps}}}"
