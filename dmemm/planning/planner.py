@@ -211,7 +211,9 @@ class Planner:
         if observations.ndim == 1:
             return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
         active, batch = self._active, len(observations)
-        running = np.ones(batch, dtype=bool) if running is None else np.asarray(running)
+        running = np.ones(batch, dtype=bool) if running is None else np.asarray(running, dtype=bool)
+        if running.shape != (batch,):
+            raise UserError(f"running has shape {running.shape}; give one bool for each of {batch} observations")
         names = np.flatnonzero(running)
         goals = np.asarray(goals) if self.task.has_goal and goals is not None else None
         self._check_shapes(observations, goals)

@@ -146,6 +146,9 @@ def test_a_single_environment_acts_as_a_batch_of_one_and_who_does_not_run_does_n
     made = planner(1)
     actions = made.act(np.ones((3, 4)), np.zeros((3, 2)), running=np.array([False, True, False]))
     assert made.plans_made == 1 and (actions[[0, 2]] == 0).all() and (actions[1] != 0).any()
+    for wrong in (np.ones(4, bool), np.array([True]), np.array(True)):
+        with pytest.raises(UserError, match=r"running has shape \(.*\); give one bool for each of 3"):
+            made.act(np.ones((3, 4)), np.zeros((3, 2)), running=wrong)
 
 
 @pytest.mark.parametrize(
