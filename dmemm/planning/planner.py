@@ -273,12 +273,12 @@ class Planner:
 
     def _check_shapes(self, observations: Array, goals: Array | None) -> None:
         goal_dim, dim = self.task.goal_dim, len(self.model.center) - self.model.action_dim
-        if observations.ndim != 2 or observations.shape[1] != dim:
-            raise UserError(f"observations have shape {observations.shape}; {self.task.name} needs (batch, {dim})")
-        wanted = (len(observations), goal_dim)
-        if goal_dim and (goals is None or goals.shape != wanted):
+        if observations.ndim != 2 or observations.shape[1] != dim or not len(observations):
+            wanted = f"(batch, {dim}), not empty"
+            raise UserError(f"observations have shape {observations.shape}; {self.task.name} needs {wanted}")
+        if goal_dim and (goals is None or goals.shape != (len(observations), goal_dim)):
             given = "are missing" if goals is None else f"have shape {goals.shape}"
-            raise UserError(f"goals {given}; {self.task.name} needs {wanted}")
+            raise UserError(f"goals {given}; {self.task.name} needs {len(observations), goal_dim}")
 
     def _check_finite(self, observations: Array, goals: Array | None, names: NDArray[np.int64]) -> None:
         for name, array in (("observation", observations), ("goal", goals if self.task.has_goal else observations)):

@@ -58,6 +58,7 @@ def test_what_is_expected_of_a_plan_is_what_the_models_say_of_it():
         (np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]]), np.zeros((2, 2)), "observation 1 is not finite"),
         (np.zeros((2, 4)), np.array([[np.inf, 0], [0, 0]]), "goal 0 is not finite"),
         (np.zeros((2, 5)), np.zeros((2, 2)), r"observations have shape \(2, 5\); maze2d-umaze needs \(batch, 4\)"),
+        (np.zeros((0, 4)), np.zeros((0, 2)), r"observations have shape \(0, 4\); maze2d-umaze needs .* not empty"),
         (np.zeros((2, 4)), None, r"goals are missing; maze2d-umaze needs \(2, 2\)"),
         (np.zeros((2, 4)), np.zeros((1, 2)), r"goals have shape \(1, 2\)"),
     ],
