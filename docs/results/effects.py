@@ -43,7 +43,7 @@ PARTS = {
     "of it, how plans are guided and chosen": ("wo_modulation", "diffuser", "tab:orange"),
     "of it, how the network is trained": ("dmemm", "wo_modulation", "tab:green"),
 }
-FIGURE1 = "table 3 and figure 1, 4000 steps"
+STEPS_4000 = "table 3 and figure 1, 4000 steps"
 HOPPER_WALKER2D = [REPLAY[0], REPLAY[2]]
 TABLE3 = {  # the rows of Table 3 after 12,000 steps, by the quality of their data
     "medium-expert data": ("table 3, 12000 steps", ["hopper-medium-expert", "walker2d-medium-expert"]),
@@ -61,7 +61,10 @@ OTHER_EFFECTS = {
         f"DMEMM minus {column}, six rows": [pair for rows in TABLE3.values() for pair in pairs(*rows, "dmemm", column)]
         for column in COMPONENTS
     },
-    **{f"DMEMM minus {column}, 4000 steps": pairs(FIGURE1, HOPPER_WALKER2D, "dmemm", column) for column in COMPONENTS},
+    **{
+        f"DMEMM minus {column}, 4000 steps": pairs(STEPS_4000, HOPPER_WALKER2D, "dmemm", column)
+        for column in COMPONENTS
+    },
     "DMEMM minus Diffuser, alpha of each task": pairs(
         "table 1, alpha of each task", REPLAY + OTHERS, "dmemm", "diffuser"
     ),
@@ -91,10 +94,9 @@ OTHER_EFFECTS = {
         }.items()
     },
     "lambda_tr 0.1 minus 1, four data sets, 4000 steps": [
-        *pairs(FIGURE1, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
+        *pairs(STEPS_4000, HOPPER_WALKER2D, "lambda_tr=0.1", "dmemm"),
         *pairs("weights of the losses", QUICK[1:], "lambda_tr=0.1", "dmemm"),
     ],
-    "lambda_tr 1 minus 10, hopper, 4000 steps": pairs(FIGURE1, [REPLAY[0]], "dmemm", "lambda_tr=10.0"),
     "guided minus unguided, replay data": pairs("table 1", REPLAY, "dmemm", "dmemm, unguided"),
     "guided minus unguided, the other five": pairs("table 1", GUIDED_OTHERS, "dmemm", "dmemm, unguided"),
     **{
