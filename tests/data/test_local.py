@@ -11,7 +11,7 @@ import torch
 from dmemm.config import DownloadConfig
 from dmemm.data.download import download
 from dmemm.data.local import collect, load_policies, policies_of_level
-from dmemm.data.raw import episode_slices, read_raw
+from dmemm.data.raw import ARRAYS, episode_slices, read_raw
 from dmemm.envs import make_env
 from dmemm.tasks import get_task
 from workflow.scripts import train_policies
@@ -55,10 +55,14 @@ def test_a_policy_samples_the_squashed_gaussian_of_its_network() -> None:
 
 
 @pytest.mark.parametrize("level", ["medium", "medium-replay", "medium-expert"])
-def test_episodes_are_whole(level: str) -> None:
+def test_episodes_are_whole_and_reproducible(level: str) -> None:
     task = get_task(f"hopper-{level}")
     raw = collect(task, 2400, seed=0)
+    again = collect(task, 2400, seed=0)
+    for key in ARRAYS:
+        np.testing.assert_array_equal(getattr(raw, key), getattr(again, key))
     assert len(raw.rewards) == 2400 and not (raw.terminals & raw.timeouts).any()
+    assert not np.array_equal(raw.actions, collect(task, 2400, seed=1).actions)
     for start, end in episode_slices(raw.ended):
         assert end - start <= task.episode_steps
         np.testing.assert_array_equal(raw.observations[start + 1 : end], raw.next_observations[start : end - 1])
@@ -78,8 +82,8 @@ def config(**changes: Any) -> DownloadConfig:
     return DownloadConfig(**{"data_source": "local", "d4rl_mirrors": (), "local_steps": 600, "data_seed": 0} | changes)
 
 
-@pytest.mark.parametrize("task_name", ["hopper-medium-replay", "maze2d-umaze"])
-def test_download_writes_statistics_and_data_whose_bytes_a_seed_gives(tmp_path: Path, task_name: str) -> None:
+@pytest.mark.parametrize("task_name", ["hopper-medium", "maze2d-umaze"])
+def test_download_writes_data_and_statistics(tmp_path: Path, task_name: str) -> None:
     task = get_task(task_name)
     output, numbers = tmp_path / "raw" / "data.hdf5", tmp_path / "results" / "data.json"
     download(task, config(), output, numbers)
@@ -90,8 +94,6 @@ def test_download_writes_statistics_and_data_whose_bytes_a_seed_gives(tmp_path: 
     before = output.read_bytes()
     download(task, config(), output, numbers)
     assert output.read_bytes() == before
-    download(task, config(data_seed=1), output, numbers)
-    assert not np.array_equal(read_raw(output).observations, raw.observations)
 
 
 def test_an_interrupted_download_leaves_the_earlier_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,3 +56,10 @@ def test_data_is_one_trajectory_between_random_goals(maze: str) -> None:
     assert len(np.unique(np.rint(reached), axis=0)) >= 5
     assert (slices[:, 1] - slices[:, 0]).max() < task.episode_steps
     assert (slices[:-1, 1] - slices[:-1, 0]).min() > 1
+
+
+def test_same_seed_same_bits() -> None:
+    first, second = (collect(get_task("maze2d-umaze"), 500, seed=1) for _ in range(2))
+    for key in ("observations", "actions", "rewards", "timeouts"):
+        np.testing.assert_array_equal(getattr(first, key), getattr(second, key))
+    assert not np.array_equal(first.observations, collect(get_task("maze2d-umaze"), 500, seed=2).observations)

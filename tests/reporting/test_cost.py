@@ -38,7 +38,12 @@ def test_minutes_are_means_over_seeds_and_stand_beside_the_score(tmp_path: Path,
     )
 
 
-def test_missing_seeds_are_named(tmp_path: Path, write_score: Any) -> None:
+def test_missing_seeds_and_broken_records_are_named(tmp_path: Path, write_score: Any) -> None:
     scores = [write_score(TASK, "dmemm", seed, [1.0]) for seed in (0, 1)]
     with pytest.raises(UserError, match=f"{TASK}: dmemm: reports and scores have different seeds"):
         write_training([record(tmp_path, "dmemm", 0)], scores, [tmp_path / "t.csv"])
+    broken = record(tmp_path, "dmemm", 1, seconds="long")
+    with pytest.raises(
+        UserError, match=r"dmemm1.json: seconds: 'long' is not of type 'number'; delete it and run train again"
+    ):
+        write_training([record(tmp_path, "dmemm", 0), broken], scores, [tmp_path / "t.csv"])

@@ -53,3 +53,10 @@ def test_what_is_no_curve_is_refused(tmp_path: Path, text: str, said: str) -> No
     with pytest.raises(UserError, match=f"seed1.csv: {said}"):
         write_curves([good, curve(tmp_path, "dmemm", 1, text)], [], [tmp_path / "c.png"])
     assert not (tmp_path / "c.png").exists()
+
+
+def test_mechanisms_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    good = curve(tmp_path, "dmemm", 0, f"{HEAD}1,2,2,3,1\n")
+    ensembles = [mechanism(tmp_path, s, "step,held_out_loss\n10,-1\n" + "20,-2\n" * s) for s in (0, 1)]
+    with pytest.raises(UserError, match="seed1.csv: 2 rows, but other seeds have 1"):
+        write_curves([good], ensembles, [tmp_path / "c.png"])

@@ -94,10 +94,9 @@ def test_d4rl_rows_that_the_paper_lacks_need_no_published_block(write_score: Any
     assert lines[0]["dmemm_published_mean"] == "" and "Published" not in text
 
 
-def test_what_prints_alike_is_best_together_and_one_seed_has_a_dash_for_its_error(write_score: Any, table: Any) -> None:
-    lines, text = table(1, pair(write_score, HOPPER, [[-0.04]], [[0.04]]))
+def test_of_two_scores_around_zero_the_better_one_is_bold(write_score: Any, table: Any) -> None:
+    _, text = table(1, pair(write_score, HOPPER, [[-0.04]], [[0.04]]))
     assert text.splitlines()[4].count("**0.0 ± –**") == 2 and "-0.0" not in text
-    assert lines[0]["dmemm_standard_error"] == ""
 
 
 def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(write_score: Any, table: Any) -> None:
@@ -106,6 +105,17 @@ def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(w
     assert [line["dmemm_published_mean"] for line in lines] == ["", "111.600", ""]
     assert "The local data are not D4RL's" in text and "100.6" not in text
     assert text.partition("Published")[2].count("expert") == 1  # the block has the d4rl row alone
+
+
+def test_what_prints_alike_is_best_together(write_score: Any, table: Any) -> None:
+    _, text = table(1, pair(write_score, HOPPER, [[3.04], [3.04]], [[3.0], [3.0]]))
+    assert text.count("**3.0 ± 0.0**") == 2
+
+
+def test_one_seed_prints_a_dash_for_its_error(write_score: Any, table: Any) -> None:
+    lines, text = table(1, pair(write_score, HOPPER, [[1]], [[3]]))
+    assert lines[0]["dmemm_standard_error"] == ""
+    assert "3.0 ± –" in text
 
 
 def test_table2_has_success_rates(write_score: Any, table: Any) -> None:
@@ -182,6 +192,21 @@ def test_nothing_is_written_when_one_output_cannot_be(write_score: Any, tmp_path
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("table,task\n", "no column method"),
+        ("table,task,method,mean,plus_minus\n1,x,y,high,\n", "mean: 'high' is not a number"),
+        ("table,task,method,mean,plus_minus\n1,x,y\n", "a line has more or fewer cells"),
+    ],
+)
+def test_broken_published_scores_are_refused(write_score: Any, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "published.csv").write_text(text)
+    scores = pair(write_score, HOPPER, [[1]], [[3]])
+    with pytest.raises(UserError, match=f"published.csv: {message}"):
+        write_table(1, scores, tmp_path / "published.csv", [tmp_path / "a.csv"])
+
+
 def test_metrics_are_the_averages(write_score: Any, table: Any, tmp_path: Path) -> None:
     table(1, pair(write_score, HOPPER, [[42.04], [42]], [[50], [51]], data_source="d4rl"))
     table(2, pair(write_score, "maze2d-umaze", [[0, 100]], [[100, 120]]))
@@ -190,6 +215,15 @@ def test_metrics_are_the_averages(write_score: Any, table: Any, tmp_path: Path) 
         "locomotion": {"diffuser": 42.0, "dmemm": 50.5},
         "mazes": {"diffuser": 50.0, "diffuser_success": 0.5, "dmemm": 110.0, "dmemm_success": 1.0},
     }
+
+
+def test_metrics_refuse_what_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "table1.csv").write_text("task,dmemm_mean\nhopper-medium,3\n")
+    with pytest.raises(UserError, match="table1.csv: no Table 1 or 2 with an average"):
+        write_metrics([tmp_path / "table1.csv"], tmp_path / "metrics.json")
+    with pytest.raises(UserError, match="table2.csv: cannot read"):
+        write_metrics([tmp_path / "table2.csv"], tmp_path / "metrics.json")
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_the_long_form_has_every_seed_and_way_to_execute(write_score: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dmemm.errors import UserError
 from dmemm.methods import METHODS
-from dmemm.source import sources
+from dmemm.source import FRONT, sources
 from workflow import code, pipeline
 from workflow.code import digest
 
@@ -108,6 +108,13 @@ def test_the_digest_is_of_the_versions_of_the_libraries_that_are_imported(tmp_pa
     versions["numpy"] = "1.1"
     assert now() != before
     digest.cache_clear()
+
+
+def test_diffusion_retrains_and_the_command_line_does_not(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    train = set(map(module, sources("dmemm.training.train")))
+    assert {"dmemm.diffusion.process", "dmemm.models.unet", "dmemm.files"} <= train
+    assert train.isdisjoint({*FRONT, "dmemm.evaluation.evaluate", "dmemm.planning.planner"})
 
 
 def test_each_subcommands_job_depends_on_what_the_subcommand_imports():

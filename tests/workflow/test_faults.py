@@ -202,6 +202,14 @@ def test_a_dvc_lock_cut_short_is_made_again(small, length):
     assert small.planned() == {} and is_clean(small)
 
 
+@pytest.mark.parametrize("days", [-400, 400])
+def test_times_alone_rerun_nothing(small, days):
+    moment = time.time() + days * 86400
+    for path in [*small.folder.glob("results/**/*.*"), small.folder / "code.py"]:
+        os.utime(path, (moment, moment))
+    assert small.planned() == {} and is_clean(small)
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A small disk: its folder, and a way to give it another size or to write-protect it."""

@@ -74,6 +74,14 @@ def modify_yaml_as_dvc_does(path):
             {"tasks": {"locomotion": ["maze2d-large"], "maze": ["maze2d-umaze"]}},
             "tasks.locomotion: maze2d-large has a goal; put it into tasks.maze",
         ),
+        (
+            {"methods": ["rvs", "os"]},
+            "methods: os is unknown; choose from bc, bcq, bear, cql, dt, dv, hd, hdmi, iql, morel, mppi, rebrac, rvs, "
+            "td3bc, tt",
+        ),
+        ({"method_steps": {"others": 5, "iqll": 9}}, "method_steps: iqll is unknown; choose from bc, "),
+        ({"method_steps": {"iql": 9}}, "method_steps: 'others' is a required property"),
+        ({"learning_rat": 1}, "learning_rat: unknown key; did you mean learning_rate?"),
         ({"ablation_tasks": ["maze2d-umaze"]}, "maze2d-umaze has a goal; Table 3 and Figure 1 are for locomotion"),
         ({"ablation_tasks": ["walker2d-medium"]}, "ablation_tasks: walker2d-medium is not in tasks.locomotion"),
     ],

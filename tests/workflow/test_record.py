@@ -98,6 +98,14 @@ def test_after_a_failure_under_dvc_the_old_results_come_back(small):
     assert small.table() == table and small.planned() == {} and is_clean(small)
 
 
+def test_deleted_models_are_not_missed_while_nothing_changes(small):
+    for model in small.folder.glob("results/models/*/*.txt"):
+        model.unlink()
+    assert small.planned() == {}
+    small.set(lambda_tr=0.2)
+    assert small.planned() == ALL
+
+
 def test_experiments_are_adopted_and_temporary_ones_leave_no_trace(small):
     small.run("dvc", "exp", "run", "--temp", "-S", "lambda_tr=3e-05", "--name", "apart")
     assert small.planned() == {} and is_clean(small)

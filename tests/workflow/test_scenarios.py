@@ -213,6 +213,15 @@ def test_an_experiment_and_back_on_the_whole_pipeline(hollow):
     assert table.read_text() == after and is_clean(hollow)
 
 
+def test_clone_and_pull_of_the_whole_pipeline(hollow, tmp_path):
+    hollow.share(tmp_path / "remote")
+    clone = hollow.clone(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    assert clone.planned() == {}
+    clone.set(alpha=0.5)
+    assert clone.planned() == SCORES | PLANS
+
+
 def test_clone_and_pull_of_one_table(hollow, tmp_path):
     for name in ("data", "results", ".snakemake"):
         shutil.rmtree(hollow.folder / name)
