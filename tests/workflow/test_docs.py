@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, metadata
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from dmemm.config import load_params
+
 from ..checkout import ROOT, tracked
 from .conftest import Project, copy_project
 
@@ -108,6 +110,15 @@ def test_locked_packages_install_on_the_first_python_that_is_promised() -> None:
             except PackageNotFoundError:  # of .venv-methods, in which these tests do not run
                 continue
             assert SpecifierSet(needed).contains("3.11.0"), f"{lock}: {name} needs Python {needed}"
+
+
+def test_the_options_compared_with_those_of_diffuser_exist() -> None:
+    section = (ROOT / "docs/parameters.md").read_text().partition("## Coming from Diffuser")[2]
+    ours = [
+        name for cell in re.findall(r"^\| ([^|]*) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)", cell)
+    ]
+    assert len(ours) > 15
+    assert set(ours) <= load_params(ROOT / "params.yaml").keys()
 
 
 def test_pages_link_to_pages_that_exist(documented: Project) -> None:
