@@ -192,8 +192,8 @@ class Planner:
     def act(self, observations: Array, goals: Array | None = None, running: NDArray[np.bool_] | None = None) -> Array:
         """Return the next action of each environment. Environments must keep their order from call to call.
 
-        An environment gets a new plan every `replan_every` steps, at the end of its plan, and after `reset` and
-        `restart`.
+        An environment gets a new plan every `replan_every` steps, and after `reset` and `restart`; if plans' own
+        actions are executed, also at the end of its plan. Waypoints hold the last state of a plan until then.
 
         Args:
             observations: shape (batch, observation_dim), or (observation_dim,) for a single environment.
@@ -222,7 +222,10 @@ class Planner:
             action_dim = self.model.action_dim
             active = ActivePlans(batch, self.model.horizon, action_dim, len(self.model.center) - action_dim)
             self._active = active
-        due = active.due(running, min(self.config.replan_every, self.model.horizon))
+        every = self.config.replan_every
+        if self.config.execute == "actions":  # they end with the plan; its last state can be held
+            every = min(every, self.model.horizon)
+        due = active.due(running, every)
         warm = due & ~active.fresh if self.config.warm_start > 0 else np.zeros(batch, dtype=bool)
         for group in (np.flatnonzero(due & ~warm), np.flatnonzero(warm)):
             if len(group) == 0:

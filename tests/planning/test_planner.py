@@ -117,6 +117,16 @@ def test_acting_follows_a_plan_and_replans_each_environment_in_its_own_time():
     np.testing.assert_array_equal([x[0] for x in seen[3:]], third.actions[0, :2])
 
 
+@pytest.mark.parametrize("execute", ["waypoints", "actions"])
+def test_a_plan_that_is_used_up_is_held_by_waypoints_and_replaced_for_actions(execute):
+    made = planner(1, replan_every=1000, execute=execute)
+    observation, goal, horizon = np.ones((1, 4), np.float32), np.ones((1, 2), np.float32), made.model.horizon
+    acted = [made.act(observation, goal) for _ in range(2 * horizon)]
+    assert made.plans_made == (1 if execute == "waypoints" else 2)
+    if execute == "waypoints":  # as in Diffuser: towards the goal, where the plan rests
+        np.testing.assert_allclose(acted[horizon - 1 :], np.full((horizon + 1, 1, 2), -1.0), atol=1e-6)
+
+
 def test_a_warm_start_gives_the_rest_of_the_plan_to_those_that_had_one(monkeypatch):
     given = []
     real = planner_module.sample_plans
