@@ -28,6 +28,7 @@ def test_settings_change_the_same_keys_and_keep_the_users_own(tmp_path):
     paper = load_params(path)
     assert (paper["diffusion_steps"]["maze"], paper["horizon"]["maze"]["large"], len(paper["seeds"])) == (100, 384, 5)
     assert paper["lambda_rd"] == 0.3
+    assert paper["ema_decay"] ** 10 == pytest.approx(0.995, abs=1e-4)  # Diffuser averages every tenth step only
     apply_setting("small", path)  # of the paper's tasks, with quick's networks
     small = load_params(path)
     assert small["tasks"] == paper["tasks"] and small["network"] == mine["network"]
