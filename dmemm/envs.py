@@ -154,7 +154,7 @@ class GoalEnv(gym.Wrapper[Floats, Floats, Any, Any]):
         return self._seen(observation, info)
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Step; `info` has `goal` and `success`."""
+        """Step; `info` has `goal`, and `success` where the environment tells it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         state, info = self._seen(observation, info)
         return state, float(reward), terminated, truncated, info
@@ -162,8 +162,9 @@ class GoalEnv(gym.Wrapper[Floats, Floats, Any, Any]):
     @staticmethod
     def _seen(observation: Any, info: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
         state = np.concatenate([observation["achieved_goal"], observation["observation"]]).astype(np.float32)
-        success = bool(info.get("is_success", info.get("success", False)))
-        return state, {"goal": np.asarray(observation["desired_goal"], np.float32), "success": success}
+        success = info.get("is_success", info.get("success"))
+        told = {} if success is None else {"success": bool(success)}
+        return state, {"goal": np.asarray(observation["desired_goal"], np.float32), **told}
 
 
 def make_env(task: Task, render_mode: str | None = None) -> Env:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmemm.envs import GoalEnv
 from dmemm.errors import UserError
 from dmemm.planning import rollout
 from dmemm.planning.rollout import CALIBRATION, env_seeds, run_episodes
@@ -159,6 +160,35 @@ def test_an_environment_without_a_goal_is_named(monkeypatch, first, later, missi
     )
     with pytest.raises(UserError, match=message):
         run_episodes(get_task("maze2d-umaze"), Still(), episodes=2, seed=2)
+
+
+class DictStub(gym.Env):
+    """A goal in the observation; `told` comes in the infos."""
+
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = gym.spaces.Dict(
+        observation=gym.spaces.Box(-1, 1, (2,)), achieved_goal=gym.spaces.Box(-1, 1, (2,)),
+        desired_goal=gym.spaces.Box(-1, 1, (2,)),
+    )  # fmt: skip
+    told = {}
+
+    def reset(self, *, seed=None, options=None):
+        return {"observation": np.zeros(2), "achieved_goal": np.zeros(2), "desired_goal": np.ones(2)}, self.told
+
+    def step(self, action):
+        return self.reset()[0], 0.0, True, False, self.told
+
+
+@pytest.mark.parametrize(("told", "success"), [({"is_success": 1.0}, True), ({"success": False}, False), ({}, None)])
+def test_a_dict_with_a_goal_whose_success_nobody_tells_is_not_a_failure(monkeypatch, told, success):
+    monkeypatch.setattr(rollout, "make_env", lambda task: GoalEnv(DictStub()))
+    monkeypatch.setattr(DictStub, "told", told)
+    if success is None:
+        with pytest.raises(UserError, match=r"the environment gave no info\['success'\]; a task with goal_dim"):
+            run_episodes(get_task("maze2d-umaze"), Still(), episodes=2, seed=2)
+    else:
+        found = run_episodes(get_task("maze2d-umaze"), Still(), episodes=2, seed=2).success.tolist()
+        assert found == [success, success]
 
 
 def test_success_is_asked_for_at_steps_only(monkeypatch):
