@@ -81,8 +81,8 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
     """Run all episodes at once, from the starts that `env_seeds` gives, the same for every method.
 
     Raises:
-        UserError: an environment failed, gave numbers that are not finite, or lacks the goal or the success that the
-            task needs; or a plan is not finite. The message names the episode.
+        UserError: an environment failed, gave numbers that are not finite or observations of different shapes, or lacks
+            the goal or the success that the task needs; or a plan is not finite. The message names the episode.
     """
     seeds = env_seeds(seed, episodes, offset)
     envs = [make_env(task) for _ in range(episodes)]
@@ -105,6 +105,8 @@ def run_episodes(task: Task, actor: Actor, *, episodes: int, seed: int, offset: 
             raise UserError(f"{where}: the environment failed: {type(error).__name__}: {error}") from error
         if not np.isfinite(result[0]).all() or (len(result) == 5 and not np.isfinite(result[1])):
             raise UserError(f"{where}: the environment gave a number that is not finite; it has diverged")
+        if len(result) == 5 and np.shape(result[0]) != observations.shape[1:]:
+            raise UserError(f"{where}: an observation of shape {np.shape(result[0])} after {observations.shape[1:]}")
         for key in ("goal", "success") if len(result) == 5 else ("goal",):
             if task.has_goal and key not in result[-1]:
                 raise UserError(f"{where}: the environment gave no info[{key!r}]; a task with goal_dim needs it")

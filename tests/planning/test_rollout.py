@@ -33,6 +33,7 @@ class Stub(gym.Env):
             if self.fault == "crash":
                 raise RuntimeError("mj_step: out of stack")
             state[4] = np.nan if self.fault == "state" else state[4]
+            state = state[:1] if self.fault == "shape" else state
             reward = {"reward": np.nan, "vector": np.ones(2)}.get(self.fault, np.ones(1))
             return state, reward, False, False, {}
         return state, 1.0, self.t == 4 + self.episode, False, {}
@@ -91,6 +92,7 @@ def test_an_environment_may_return_the_same_array_at_every_step(monkeypatch):
         ("state", "a number that is not finite"),
         ("reward", "a number that is not finite"),
         ("vector", "the environment failed: ValueError"),
+        ("shape", r"an observation of shape \(1,\) after \(11,\)"),
     ],
 )
 def test_a_fault_names_the_episode_and_is_not_scored(monkeypatch, fault, message):
