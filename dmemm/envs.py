@@ -219,6 +219,9 @@ def _build(task: Task, render_mode: str | None) -> Any:
         raise UserError(f"{key}: {task.env} cannot be built: {reason}; correct it or env_arguments") from error
     if not isinstance(env, gym.Env):
         raise UserError(f"{key}: {task.env} makes no gymnasium.Env, but a {type(env).__name__}; name an environment")
+    for space in ("observation_space", "action_space"):
+        if not hasattr(env, space):
+            raise UserError(f"{key}: {task.env} has no {space}; define it in its class")
     return env
 
 

@@ -210,6 +210,7 @@ def test_without_a_network_minari_is_one_line(
     [
         ("env: Pendulum-v9", "pendulum.yaml: env: Pendulum-v9 cannot be built"),
         ("env: nowhere:Env", "pendulum.yaml: env: nowhere:Env: No module named 'nowhere'"),
+        ("env: gymnasium:Env", "pendulum.yaml: env: gymnasium:Env has no observation_space; define it in its class"),
         ("env: CartPole-v1", "CartPole-v1 has actions in Discrete(2); it must be a flat Box"),
         ("episode_steps: 0", "pendulum.yaml: episode_steps: 0 is less than the minimum"),
         ("expert_return: -1200", "pendulum.yaml: expert_return: equal to random_return"),
