@@ -126,7 +126,7 @@ class Planner:
             UserError: wrong shapes, a goal is missing, or an observation or a plan is not finite; it says which.
         """
         observations, goals = np.asarray(observations, np.float32), None if goals is None else np.asarray(goals)
-        if observations.ndim == 1:
+        if observations.ndim < 2:
             one = self.plan(observations[None], None if goals is None else goals[None])
             return Plans(*(value[0] for value in vars(one).values()))
         return self._plan(observations, goals, np.arange(len(observations)))
@@ -208,7 +208,7 @@ class Planner:
             UserError: as `plan`.
         """
         observations = np.asarray(observations, np.float32)
-        if observations.ndim == 1:
+        if observations.ndim < 2:
             return self.act(observations[None], None if goals is None else np.asarray(goals)[None])[0]
         active, batch = self._active, len(observations)
         running = np.ones(batch, dtype=bool) if running is None else np.asarray(running, dtype=bool)

@@ -59,6 +59,7 @@ def test_what_is_expected_of_a_plan_is_what_the_models_say_of_it():
         (np.zeros((2, 4)), np.array([[np.inf, 0], [0, 0]]), "goal 0 is not finite"),
         (np.zeros((2, 5)), np.zeros((2, 2)), r"observations have shape \(2, 5\); maze2d-umaze needs \(batch, 4\)"),
         (np.zeros((0, 4)), np.zeros((0, 2)), r"observations have shape \(0, 4\); maze2d-umaze needs .* not empty"),
+        (np.float32(3), np.zeros(2), r"observations have shape \(1, 1\); maze2d-umaze needs \(batch, 4\)"),
         (np.zeros((2, 4)), None, r"goals are missing; maze2d-umaze needs \(2, 2\)"),
         (np.zeros((2, 4)), np.zeros((1, 2)), r"goals have shape \(1, 2\)"),
     ],
