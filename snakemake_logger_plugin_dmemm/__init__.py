@@ -6,6 +6,9 @@ Snakemake finds this package by its name.
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from snakemake.logging import ColorizingTextHandler, get_event
@@ -14,6 +17,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 PRINTED = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # above the view
+WARNING = "!! "  # how a line of a job's log begins that warns of the data
 INTERRUPTED = "Terminating processes on user request"
 ENDS = (INTERRUPTED, "Shutting down", "Exiting because a job execution failed")  # DVC's bars come next
 
@@ -33,6 +37,7 @@ class LogHandler(LogHandlerBase):
         quiet = {Quietness.PROGRESS, Quietness.ALL} & set(settings.quiet or ())
         self.view: Any = None
         self.interrupted = False
+        self.logs: dict[int, list[str]] = {}  # of the jobs at work
         if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not lines and not quiet:
             from snakemake_logger_plugin_dmemm.view import View  # rich takes its time to import
 
@@ -40,13 +45,19 @@ class LogHandler(LogHandlerBase):
             self.has_filter = True  # `--quiet rules` hides lines, not jobs
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, or show what it tells."""
+        """Print a line, or show what it tells; then print what a job that has ended warns of."""
         if self.view is None:
             self.lines.setFormatter(self.formatter)
             self.lines.emit(record)
-            return
         try:
             event, message = get_event(record), record.getMessage()
+            for warning in self.warnings(event, vars(record)):
+                if self.view is None:
+                    print(warning, file=self.lines.stream)
+                else:
+                    self.view.print(warning)
+            if self.view is None:
+                return
             self.view.take(event, vars(record))
             if event is None and message.startswith(ENDS):
                 self.view.stop()
@@ -56,6 +67,16 @@ class LogHandler(LogHandlerBase):
                 self.view.print(self.lines.decorate(record, self.format(record)))
         except Exception:
             self.handleError(record)
+
+    def warnings(self, event: LogEvent | None, about: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the warnings in a job's log when the job has ended: the jobs print to their logs only."""
+        if event == LogEvent.JOB_INFO:
+            self.logs[about["jobid"]] = about["log"]
+        elif event == LogEvent.JOB_FINISHED:
+            for path in self.logs.pop(about["job_id"], []):
+                with suppress(OSError):
+                    lines = Path(path).read_text(errors="replace").splitlines()
+                    yield from (line for line in lines if line.startswith(WARNING))
 
     def close(self) -> None:
         """Leave the view as it was at the end of the run."""

@@ -32,7 +32,7 @@ rule train:
     shell:
         "trap 'sleep 1; exit 130' INT; echo 'train:  40%|####      | 4/10 [00:02<00:03, 2it/s, loss=1]' > {log};"
         " while test -e wait; do sleep 0.1; done; if test -e fail; then echo the disk is full >> {log}; exit 3; fi;"
-        " touch {output}"
+        " if test -e warn; then echo '!! {wildcards.task}: clipped' >> {log}; fi; touch {output}"
 """
 
 
@@ -155,6 +155,19 @@ def test_a_job_that_fails_tells_all_of_its_error(tmp_path: Path) -> None:
     for words in ("Error in rule train:", "log: logs/train/maze/seed7.log", "the disk is full", "failed, see above"):
         assert words in run.text
     assert "0 of 3 jobs done" in run.text.rpartition("the disk is full")[2]
+
+
+@pytest.mark.parametrize("options", [(), ("--printshellcmds",)])
+def test_what_a_job_warns_of_in_its_log_is_shown_in_the_view_and_among_the_lines(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "warn").touch()
+    run = Terminal(tmp_path, *options)
+    assert run.finish() == 0
+    assert sorted(re.findall(r"^!! .*: clipped", run.text.replace("\r", ""), re.MULTILINE)) == [
+        "!! hopper: clipped",
+        "!! maze: clipped",
+    ]
 
 
 def test_ctrl_c_ends_the_view_and_lists_no_errors(tmp_path: Path) -> None:
