@@ -43,11 +43,11 @@ def rendered(task: Task, states: Array) -> Images | None:
     """Render a robot in the given states, shape (n, height, width, 3); return None if nothing can be rendered."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        env = make_env(task, render_mode="rgb_array")
-        with closing(env):
-            env.reset(seed=0)
-            if not isinstance(env.unwrapped, MujocoEnv):
+        with closing(make_env(task)) as env:
+            if not isinstance(env.unwrapped, MujocoEnv):  # no other can be put in a state; its class may not render
                 return None
+        with closing(make_env(task, render_mode="rgb_array")) as env:
+            env.reset(seed=0)
             frames = []
             for state in states:
                 set_state_from_observation(env, state)

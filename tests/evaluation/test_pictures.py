@@ -1,5 +1,6 @@
 """Pictures of an episode: the plans that are drawn are those that were made and followed."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,3 +65,15 @@ def test_a_robot_s_planned_state_is_shown_beside_the_state_of_its_time(replan_ev
     # An episode that is over before its first plan.
     steps, planned, happened = robots.ahead(plans[:3], path[:4], replan_every)
     assert (steps, planned.tolist(), happened.tolist()) == ([3], [[7.0]], [[3.0]])
+
+
+def test_an_environment_that_cannot_be_put_in_a_state_is_drawn_as_curves_without_a_complaint(monkeypatch, capsys):
+    class Mine(gym.Env):
+        """Takes no `render_mode`."""
+
+    def make(task, render_mode=None):
+        return Mine(**({"render_mode": render_mode} if render_mode else {}))
+
+    monkeypatch.setattr(robots, "make_env", make)
+    assert robots.rendered(TASK, np.zeros((2, 4), np.float32)) is None
+    assert capsys.readouterr().err == ""
