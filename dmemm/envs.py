@@ -238,4 +238,5 @@ def set_state_from_observation(env: Env, observation: NDArray[Any]) -> None:
     assert isinstance(base, MujocoEnv)
     mujoco.mj_resetData(base.model, base.data)
     state = np.concatenate([[0.0], np.asarray(observation, np.float64)])
+    assert len(state) == base.model.nq + base.model.nv, "the observation does not show the whole state"
     base.set_state(state[: base.model.nq], state[base.model.nq :])

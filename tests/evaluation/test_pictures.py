@@ -9,6 +9,7 @@ from dmemm.envs import GOAL_RADIUS
 from dmemm.evaluation import mazes, robots
 from dmemm.evaluation.animation import evenly, write
 from dmemm.evaluation.pictures import candidates, episode, starts
+from dmemm.tasks import Task
 from tests.planning.example import TASK, planner
 
 
@@ -77,3 +78,9 @@ def test_an_environment_that_cannot_be_put_in_a_state_is_drawn_as_curves_without
     monkeypatch.setattr(robots, "make_env", make)
     assert robots.rendered(TASK, np.zeros((2, 4), np.float32)) is None
     assert capsys.readouterr().err == ""
+
+
+def test_a_robot_whose_observation_does_not_show_its_state_is_drawn_as_curves_and_told(capsys):
+    task = Task("pendulum", "InvertedPendulum-v4", 10, 0, 1, {})
+    assert robots.rendered(task, np.zeros((2, 4), np.float32)) is None
+    assert "(the observation does not show the whole state); drawing curves" in capsys.readouterr().err
