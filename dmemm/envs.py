@@ -215,7 +215,7 @@ def _build(task: Task, render_mode: str | None) -> Any:
     except UserError:
         raise
     except Exception as error:  # an environment may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(f"{key}: {task.env} cannot be built: {reason}; correct it or env_arguments") from error
     if not isinstance(env, gym.Env):
         raise UserError(f"{key}: {task.env} makes no gymnasium.Env, but a {type(env).__name__}; name an environment")

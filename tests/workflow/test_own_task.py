@@ -209,6 +209,7 @@ def test_without_a_network_minari_is_one_line(
     ("change", "message"),
     [
         ("env: Pendulum-v9", "pendulum.yaml: env: Pendulum-v9 cannot be built"),
+        ("env: Pendulum-v9", "versioned environments: [ `v1` ]; correct it or env_arguments"),
         ("env: nowhere:Env", "pendulum.yaml: env: nowhere:Env: No module named 'nowhere'"),
         ("env: gymnasium:Env", "pendulum.yaml: env: gymnasium:Env has no observation_space; define it in its class"),
         ("env: CartPole-v1", "CartPole-v1 has actions in Discrete(2); it must be a flat Box"),
