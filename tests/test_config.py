@@ -79,6 +79,7 @@ def test_what_is_no_number_is_refused_for_one(text):
         ("horizon=3", r"horizon\.\w+: 3 is less than the minimum of 4"),
         ("method_steps.iqll=5", "command line: method_steps: iqll is unknown; choose from bc, .*, others"),
         ("methods=[rvss]", "methods: rvss is unknown"),
+        ("method_steps={iql: 5}", "method_steps: 'others' is a required property"),
         ("alpha", "expected key=value"),
     ],
 )

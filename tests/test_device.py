@@ -83,8 +83,12 @@ def test_a_process_keeps_its_device_and_dmemm_device_overrules(monkeypatch: pyte
     assert choose_device() == torch.device("cpu")
     for name, message in (("cuda:3", "no such CUDA device"), ("mps", "not supported"), ("tpu9", "no such device")):
         monkeypatch.setenv("DMEMM_DEVICE", name)
-        with pytest.raises(UserError, match=f"DMEMM_DEVICE={name}: .*{message}"):
+        with pytest.raises(UserError, match=f"^DMEMM_DEVICE={name}: .*{message}"):
             choose_device()
+    monkeypatch.setenv("DMEMM_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="^DMEMM_DEVICE=cuda: .*no such CUDA device"):
+        choose_device()
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def config(**changes: Any) -> DownloadConfig:
     return DownloadConfig(**{"data_source": "local", "d4rl_mirrors": (), "local_steps": 600, "data_seed": 0} | changes)
 
 
-@pytest.mark.parametrize("task_name", ["hopper-medium", "maze2d-umaze"])
+@pytest.mark.parametrize("task_name", ["hopper-medium", "hopper-medium-replay", "maze2d-umaze"])
 def test_download_writes_data_and_statistics(tmp_path: Path, task_name: str) -> None:
     task = get_task(task_name)
     output, numbers = tmp_path / "raw" / "data.hdf5", tmp_path / "results" / "data.json"
@@ -94,6 +94,8 @@ def test_download_writes_data_and_statistics(tmp_path: Path, task_name: str) -> 
     before = output.read_bytes()
     download(task, config(), output, numbers)
     assert output.read_bytes() == before
+    download(task, config(data_seed=1), output, numbers)
+    assert not np.array_equal(read_raw(output).observations, raw.observations)
 
 
 def test_an_interrupted_download_leaves_the_earlier_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,8 @@ RECORDS = [
     Case("table", "published.csv", binary, "published.csv: not valid CSV"),
     Case("table", "published.csv", appended("nan,a,b,1,"), "published.csv: table: 'nan' is not a number"),
     Case("table", "published.csv", appended("inf,a,b,1,"), "published.csv: table: 'inf' is not a number"),
+    Case("table", "published.csv", appended("1,a,b,high,"), "published.csv: mean: 'high' is not a number"),
+    Case("table", "published.csv", appended("1,a,b"), "published.csv: a line has more or fewer cells"),
     Case("table", "published.csv", appended("1,a,b,nan,"), "published.csv: mean: 'nan' is not a number"),
     Case("table", "published.csv", appended('1,"a'), "published.csv: "),
     Case("table", "published.csv", folder_instead, "published.csv: cannot read"),

@@ -95,8 +95,9 @@ def test_d4rl_rows_that_the_paper_lacks_need_no_published_block(write_score: Any
 
 
 def test_of_two_scores_around_zero_the_better_one_is_bold(write_score: Any, table: Any) -> None:
-    _, text = table(1, pair(write_score, HOPPER, [[-0.04]], [[0.04]]))
+    lines, text = table(1, pair(write_score, HOPPER, [[-0.04]], [[0.04]]))
     assert text.splitlines()[4].count("**0.0 ± –**") == 2 and "-0.0" not in text
+    assert lines[0]["dmemm_standard_error"] == ""
 
 
 def test_published_cells_stay_blank_beside_local_rows_and_have_no_average_then(write_score: Any, table: Any) -> None:
