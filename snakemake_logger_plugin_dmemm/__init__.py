@@ -6,9 +6,6 @@ Snakemake finds this package by its name.
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from snakemake.logging import ColorizingTextHandler, get_event
@@ -16,8 +13,9 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from snakemake_logger_plugin_dmemm.run import Run
+
 PRINTED = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # above the view
-WARNING = "!! "  # how a line of a job's log begins that warns of the data
 INTERRUPTED = "Terminating processes on user request"
 ENDS = (INTERRUPTED, "Shutting down", "Exiting because a job execution failed")  # DVC's bars come next
 
@@ -37,11 +35,11 @@ class LogHandler(LogHandlerBase):
         quiet = {Quietness.PROGRESS, Quietness.ALL} & set(settings.quiet or ())
         self.view: Any = None
         self.interrupted = False
-        self.logs: dict[int, list[str]] = {}  # of the jobs at work
+        self.run = Run()
         if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not lines and not quiet:
             from snakemake_logger_plugin_dmemm.view import View  # rich takes its time to import
 
-            self.view = View(settings.nocolor)
+            self.view = View(self.run, settings.nocolor)
             self.has_filter = True  # `--quiet rules` hides lines, not jobs
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -50,15 +48,18 @@ class LogHandler(LogHandlerBase):
             self.lines.setFormatter(self.formatter)
             self.lines.emit(record)
         try:
-            event, message = get_event(record), record.getMessage()
-            for warning in self.warnings(event, vars(record)):
-                if self.view is None:
-                    print(warning, file=self.lines.stream)
-                else:
-                    self.view.print(warning)
+            event, message, about = get_event(record), record.getMessage(), vars(record)
+            ended = self.run.running.get(about["job_id"]) if event == LogEvent.JOB_FINISHED else None
+            warnings = ended.warnings() if ended else []  # which the job has printed to its log only
             if self.view is None:
+                if event != LogEvent.RUN_INFO:  # nobody asks for the time left
+                    self.run.take(event, about)
+                for warning in warnings:
+                    print(warning, file=self.lines.stream)
                 return
-            self.view.take(event, vars(record))
+            for warning in warnings:
+                self.view.print(warning)
+            self.view.take(event, about)
             if event is None and message.startswith(ENDS):
                 self.view.stop()
                 self.interrupted |= message.startswith(INTERRUPTED)
@@ -67,16 +68,6 @@ class LogHandler(LogHandlerBase):
                 self.view.print(self.lines.decorate(record, self.format(record)))
         except Exception:
             self.handleError(record)
-
-    def warnings(self, event: LogEvent | None, about: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the warnings in a job's log when the job has ended: the jobs print to their logs only."""
-        if event == LogEvent.JOB_INFO:
-            self.logs[about["jobid"]] = about["log"]
-        elif event == LogEvent.JOB_FINISHED:
-            for path in self.logs.pop(about["job_id"], []):
-                with suppress(OSError):
-                    lines = Path(path).read_text(errors="replace").splitlines()
-                    yield from (line for line in lines if line.startswith(WARNING))
 
     def close(self) -> None:
         """Leave the view as it was at the end of the run."""

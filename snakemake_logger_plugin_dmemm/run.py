@@ -13,6 +13,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+WARNING = "!! "  # how a line of a log begins that warns of the data
 BAR = re.compile(r"(\d+%)\|.*\[[\d:]+<([\d:]+)")  # of dmemm.progress
 
 
@@ -31,6 +32,13 @@ class Job:
             share, left = BAR.findall(Path(self.log[0]).read_text(errors="replace")[-4000:])[-1]
             return share, left
         return None
+
+    def warnings(self) -> list[str]:
+        """Return the lines of the job's log that warn of the data."""
+        with suppress(OSError, IndexError):
+            lines = Path(self.log[0]).read_text(errors="replace").splitlines()
+            return [line for line in lines if line.startswith(WARNING)]
+        return []
 
     def rest(self, now: float, expected: float) -> float:
         """Return the seconds left: the expected time minus the time so far, but at least what the job's bar says."""

@@ -19,9 +19,9 @@ from snakemake_logger_plugin_dmemm.run import Job, Run
 class View:
     """Jobs done and left, the time until the end, and what each job at work does."""
 
-    def __init__(self, nocolor: bool) -> None:
+    def __init__(self, run: Run, nocolor: bool) -> None:
         """Draw nothing yet."""
-        self.run, self.ended = Run(), False
+        self.run, self.ended = run, False
         self.start = self.run.clock()
         self.console = Console(stderr=True, no_color=nocolor or None, highlight=False)
         self.live = Live(
